@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -22,14 +21,12 @@ _SATURATION = 1.7580993408473766
 class _LiveDropout(LiveRate, _DropoutNd):
     """What the five have in common: torch's constructor, torch's kernel in eager, ours when compiled."""
 
-    eager: ClassVar[Callable[[Tensor, float, bool, bool], Tensor]]
-
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__(p)
         self.inplace = inplace
 
     @property
-    def p(self) -> float:  # type: ignore[override]
+    def p(self) -> float:
         """Probability of dropping, under torch's name."""
         return self.rate
 
@@ -40,11 +37,15 @@ class _LiveDropout(LiveRate, _DropoutNd):
     def forward(self, input: Tensor) -> Tensor:
         """Drop from ``input`` in training; return it as it is in eval."""
         if not torch.compiler.is_compiling():
-            return type(self).eager(input, self.rate, self.training, self.inplace)
+            return self.eager(input)
         if not self.training:
             return input
         output = self.compiled(input)
         return input.copy_(output) if self.inplace else output
+
+    def eager(self, input: Tensor) -> Tensor:
+        """Call torch's kernel."""
+        raise NotImplementedError
 
     def compiled(self, input: Tensor) -> Tensor:
         """The same distribution, drawn with the live rate."""
@@ -69,7 +70,10 @@ class Dropout(_LiveDropout, nn.Dropout):
     """
 
     kind = "element"
-    eager = staticmethod(F.dropout)
+
+    def eager(self, input: Tensor) -> Tensor:
+        """Call torch's kernel."""
+        return F.dropout(input, self.rate, self.training, self.inplace)
 
 
 class _LiveChannelDropout(_LiveDropout):
@@ -86,14 +90,20 @@ class Dropout1d(_LiveChannelDropout, nn.Dropout1d):
     """``torch.nn.Dropout1d``: drops whole channels of ``(batch, channels, length)``."""
 
     num_spatial = 1
-    eager = staticmethod(F.dropout1d)
+
+    def eager(self, input: Tensor) -> Tensor:
+        """Call torch's kernel."""
+        return F.dropout1d(input, self.rate, self.training, self.inplace)
 
 
 class Dropout2d(_LiveChannelDropout, nn.Dropout2d):
     """``torch.nn.Dropout2d``: drops whole channels of ``(batch, channels, height, width)``."""
 
     num_spatial = 2
-    eager = staticmethod(F.dropout2d)
+
+    def eager(self, input: Tensor) -> Tensor:
+        """Call torch's kernel."""
+        return F.dropout2d(input, self.rate, self.training, self.inplace)
 
     def mask_shape(self, input: Tensor) -> tuple[int, ...]:
         """As torch does today: a 3-D input is read as ``(batch, channels, length)``."""
@@ -104,7 +114,10 @@ class Dropout3d(_LiveChannelDropout, nn.Dropout3d):
     """``torch.nn.Dropout3d``: drops whole channels of ``(batch, channels, depth, height, width)``."""
 
     num_spatial = 3
-    eager = staticmethod(F.dropout3d)
+
+    def eager(self, input: Tensor) -> Tensor:
+        """Call torch's kernel."""
+        return F.dropout3d(input, self.rate, self.training, self.inplace)
 
 
 class AlphaDropout(_LiveDropout, nn.AlphaDropout):
@@ -112,10 +125,9 @@ class AlphaDropout(_LiveDropout, nn.AlphaDropout):
 
     kind = "alpha"
 
-    @staticmethod
-    def eager(input: Tensor, p: float, training: bool, inplace: bool) -> Tensor:
+    def eager(self, input: Tensor) -> Tensor:
         """Call torch's kernel; ``torch.nn.AlphaDropout`` ignores ``inplace`` as well."""
-        return F.alpha_dropout(input, p, training)
+        return F.alpha_dropout(input, self.rate, self.training)
 
     def compiled(self, input: Tensor) -> Tensor:
         """Set what is dropped to the saturation value, then restore mean and variance by an affine map."""

@@ -21,7 +21,9 @@ def check_rate(rate: float, *, what: str = "rate") -> float:
     try:
         value = float(rate)
     except (TypeError, ValueError):
-        raise ValueError(f"{what} is {rate!r}, which is no number. Give the probability of dropping, in [0, 1].") from None
+        raise ValueError(
+            f"{what} is {rate!r}, which is no number. Give the probability of dropping, in [0, 1]."
+        ) from None
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{what} is {value}. Give the probability of dropping, in [0, 1].")
     return value
@@ -108,16 +110,14 @@ class LiveRate(nn.Module):
 
     def bind(self, rates: RateVector, index: int, device: torch.device | None = None) -> None:
         """Read the rate from entry ``index`` of ``rates`` from now on."""
-        self._rates, self._index, self.dormant = rates, index, False
+        self._rates, self._index = rates, index
         self.rate_tensor = rates.on(device or torch.device("cpu"))[index]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LiveRate:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         device = fn(torch.empty(0, device=self.rate_tensor.device)).device
         if device.type != "meta" and device != self.rate_tensor.device:
-            dormant = self.dormant
             self.bind(self._rates, self._index, device)
-            self.dormant = dormant
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -128,9 +128,8 @@ class LiveRate(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         rate, device = state.pop("rate"), state.pop("_rate_device")
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.bind(RateVector([rate]), 0, device)
-        self.dormant = state["dormant"]
 
     def extra_repr(self) -> str:
         """The rate, as ``print(model)`` shows it."""
