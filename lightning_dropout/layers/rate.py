@@ -79,8 +79,8 @@ class LiveRate(nn.Module):
     changed float would be. It is a plain attribute and not a buffer, because buffers are averaged by EMA, broadcast
     by DDP, cast by ``.bfloat16()``, saved in checkpoints and lost by ``to_empty()``.
 
-    Subclasses set ``kind`` and do their arithmetic with ``live_rate``, or branch on ``torch.compiler.is_compiling()``
-    where eager code has a fused kernel to call.
+    Subclasses set ``kind``, return their input where ``idle``, and do their arithmetic with ``live_rate``, or branch
+    on ``torch.compiler.is_compiling()`` where eager code has a fused kernel to call.
     """
 
     kind: str
@@ -107,6 +107,11 @@ class LiveRate(nn.Module):
     def live_rate(self) -> float | Tensor:
         """The rate in the form that the running code needs: a float in eager, a 0-d fp32 tensor when compiled."""
         return self.rate_tensor if torch.compiler.is_compiling() else self.rate
+
+    @property
+    def idle(self) -> bool:
+        """True where ``forward`` has nothing to drop: in eval, and at rate 0 where the running code can know it."""
+        return not self.training or (self.dormant if torch.compiler.is_compiling() else self.rate == 0.0)
 
     def bind(self, rates: RateVector, index: int, device: torch.device | None = None) -> None:
         """Read the rate from entry ``index`` of ``rates`` from now on."""
