@@ -8,7 +8,7 @@ from lightning_dropout.sites.site import Site
 from lightning_dropout.sites.sites import Sites
 from lightning_dropout.sites.storage import storages_of
 
-__all__ = ["find_sites"]
+__all__ = ["clean_name", "find_sites"]
 
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 
@@ -37,7 +37,7 @@ def find_sites(model: nn.Module) -> Sites:
         model = model.module
     names: dict[nn.Module, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
-        names.setdefault(module, []).append(_clean(path))
+        names.setdefault(module, []).append(clean_name(path))
     sites = []
     for module, paths in names.items():
         storages = storages_of(module)
@@ -48,5 +48,6 @@ def find_sites(model: nn.Module) -> Sites:
     return Sites(sites)
 
 
-def _clean(path: str) -> str:
+def clean_name(path: str) -> str:
+    """``path`` of a module without what wrappers put into it."""
     return ".".join(part for part in path.split(".") if part not in _WRAPPERS)
