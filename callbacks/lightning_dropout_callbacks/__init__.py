@@ -1,0 +1,7 @@
+"""Callbacks that schedule, verify and watch dropout in any Lightning trainer."""
+
+from lightning_dropout_callbacks.dropout_scheduler import DropoutScheduler
+from lightning_dropout_callbacks.dropout_summary import DropoutSummary
+from lightning_dropout_callbacks.mode_guard import DropoutModeError, ModeGuard
+
+__all__ = ["DropoutModeError", "DropoutScheduler", "DropoutSummary", "ModeGuard"]
