@@ -12,14 +12,14 @@ from torch.nn.modules.dropout import _DropoutNd
 from lightning_dropout.layers.mask import drop, keep_mask
 from lightning_dropout.layers.rate import LiveRate
 
-__all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
+__all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"]
 
 # -scale * alpha of SELU: the value a unit saturates to (Klambauer et al. 2017).
 _SATURATION = 1.7580993408473766
 
 
 class _LiveDropout(LiveRate, _DropoutNd):
-    """What the five have in common: torch's constructor, torch's kernel in eager, ours when compiled."""
+    """What they have in common: torch's constructor, torch's kernel in eager, ours when compiled."""
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__(p)
@@ -38,7 +38,7 @@ class _LiveDropout(LiveRate, _DropoutNd):
         """Drop from ``input`` in training; return it as it is in eval."""
         if not torch.compiler.is_compiling():
             return self.eager(input)
-        if not self.training:
+        if self.idle:
             return input
         output = self.compiled(input)
         return input.copy_(output) if self.inplace else output
@@ -120,14 +120,14 @@ class Dropout3d(_LiveChannelDropout, nn.Dropout3d):
         return F.dropout3d(input, self.rate, self.training, self.inplace)
 
 
-class AlphaDropout(_LiveDropout, nn.AlphaDropout):
-    """``torch.nn.AlphaDropout``: keeps mean and variance of SELU networks (Klambauer et al. 2017)."""
-
+class _LiveAlphaDropout(_LiveDropout):
     kind = "alpha"
 
-    def eager(self, input: Tensor) -> Tensor:
-        """Call torch's kernel; ``torch.nn.AlphaDropout`` ignores ``inplace`` as well."""
-        return F.alpha_dropout(input, self.rate, self.training)
+    def forward(self, input: Tensor) -> Tensor:
+        """Drop from ``input`` in training, never in place: torch's alpha layers ignore ``inplace`` as well."""
+        if not torch.compiler.is_compiling():
+            return self.eager(input)
+        return input if self.idle else self.compiled(input)
 
     def compiled(self, input: Tensor) -> Tensor:
         """Set what is dropped to the saturation value, then restore mean and variance by an affine map."""
@@ -136,3 +136,23 @@ class AlphaDropout(_LiveDropout, nn.AlphaDropout):
         a = torch.where(rate < 1.0, a, 0.0)
         kept = torch.where(keep_mask(self.mask_shape(input), rate, input.device), input, -_SATURATION)
         return torch.where(rate < 1.0, a * (kept + _SATURATION * rate), 0.0).to(input.dtype)
+
+
+class AlphaDropout(_LiveAlphaDropout, nn.AlphaDropout):
+    """``torch.nn.AlphaDropout``: keeps mean and variance of SELU networks (Klambauer et al. 2017)."""
+
+    def eager(self, input: Tensor) -> Tensor:
+        """Call torch's kernel."""
+        return F.alpha_dropout(input, self.rate, self.training)
+
+
+class FeatureAlphaDropout(_LiveAlphaDropout, nn.FeatureAlphaDropout):
+    """``torch.nn.FeatureAlphaDropout``: alpha dropout of whole channels of ``(batch, channels, ...)``."""
+
+    def eager(self, input: Tensor) -> Tensor:
+        """Call torch's kernel."""
+        return F.feature_alpha_dropout(input, self.rate, self.training)
+
+    def mask_shape(self, input: Tensor) -> tuple[int, ...]:
+        """One entry per sample and channel."""
+        return (*input.shape[:2], *(1,) * (input.dim() - 2))
