@@ -16,7 +16,7 @@ class FitProgress:
     progress. With manual optimization it counts batches, whatever number of optimizers step in each.
 
     Args:
-        trainer: A trainer whose data is set up.
+        trainer: A trainer at the start of fit.
         total_steps: Length of the run in these steps; by default what ``max_epochs`` and ``max_steps`` say.
         needed_by: Who asks, for the message.
 
@@ -37,6 +37,7 @@ class FitProgress:
     def _limit(self, trainer: Trainer) -> float:
         if self._manual:
             # max_steps counts the steps of all optimizers here, so it says nothing about batches.
+            trainer.fit_loop.setup_data()
             epochs = math.inf if trainer.max_epochs in (None, -1) else max(trainer.max_epochs or 0, 1)
             return epochs * trainer.num_training_batches
         return trainer.estimated_stepping_batches

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 from torch import nn
 
 from lightning_dropout.sites.site import Site
@@ -21,6 +23,7 @@ def find_sites(model: nn.Module) -> Sites:
 
     Raises:
         TypeError: If ``model`` is no ``torch.nn.Module``.
+        ValueError: If an attribute that was registered as a site holds no number.
 
     Example:
         >>> layer = nn.TransformerEncoderLayer(d_model=8, nhead=2, dim_feedforward=8, dropout=0.1)
@@ -33,7 +36,7 @@ def find_sites(model: nn.Module) -> Sites:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"find_sites() takes a torch.nn.Module, not {type(model).__name__}.")
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+    if isinstance(model, nn.parallel.DistributedDataParallel):
         model = model.module
     names: dict[nn.Module, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
@@ -42,6 +45,7 @@ def find_sites(model: nn.Module) -> Sites:
     for module, paths in names.items():
         storages = storages_of(module)
         for storage in storages:
+            _check(module, storage.attribute, paths[0])
             suffix = storage.attribute if len(storages) > 1 else ""
             site_names = tuple(".".join(filter(None, (path, suffix))) or storage.attribute for path in paths)
             sites.append(Site(module, storage.attribute, kind=storage.kind, names=tuple(dict.fromkeys(site_names))))
@@ -51,3 +55,13 @@ def find_sites(model: nn.Module) -> Sites:
 def clean_name(path: str) -> str:
     """``path`` of a module without what wrappers put into it."""
     return ".".join(part for part in path.split(".") if part not in _WRAPPERS)
+
+
+def _check(module: nn.Module, attribute: str, path: str) -> None:
+    where = f"{type(module).__name__}.{attribute} at {path!r}"
+    try:
+        rate = getattr(module, attribute)
+    except AttributeError:
+        raise ValueError(f"{where} does not exist. Register the attribute that holds the dropout rate.") from None
+    if isinstance(rate, bool) or not isinstance(rate, Real):
+        raise ValueError(f"{where} is {rate!r}, which is no number. Register an attribute that holds a dropout rate.")
