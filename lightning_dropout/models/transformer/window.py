@@ -1,0 +1,60 @@
+"""The part of a text that a Transformer sees while it generates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from lightning_dropout.models.transformer.cache import LayerCache
+
+if TYPE_CHECKING:
+    from lightning_dropout.models.transformer.model import Transformer
+
+__all__ = ["Window"]
+
+
+class Window:
+    """Reads ``tokens``, ``(batch, columns)``, from left to right; row ``i`` has its text from ``starts[i]`` on.
+
+    Every row sees at most ``context_length`` tokens. Where it is full, the latest half of it stays and is read again.
+    Rows slide each on their own, so that no row's text depends on the others in the batch.
+    """
+
+    def __init__(self, network: Transformer, tokens: Tensor, starts: Sequence[int]) -> None:
+        config = network.config
+        self._network, self._tokens, self._starts = network, tokens, list(starts)
+        self._context_length = config.context_length
+        self._first = self._end = 0
+        capacity = min(tokens.shape[1], config.context_length)
+        shape = (len(starts), config.num_kv_heads, capacity, config.head_dim)
+        self._caches = [LayerCache(shape, device=tokens.device, dtype=network.dtype) for _ in range(config.num_layers)]
+
+    def next_logits(self, end: int) -> Tensor:
+        """Logits, ``(batch, vocab)``, of the tokens in column ``end``, after reading all columns before it."""
+        if end - self._first > self._context_length:
+            self._slide(end)
+        columns, self._end = slice(self._end, end), end
+        positions: slice | Tensor = slice(columns.start - self._first, end - self._first)
+        mask = None
+        if max(self._starts) > self._first:
+            positions, mask = self._align(columns)
+        return self._network.next_logits(self._tokens[:, columns], positions, mask, self._caches)
+
+    def _slide(self, end: int) -> None:
+        latest = end - max(self._context_length // 2, 1)
+        self._starts = [latest if end - start > self._context_length else start for start in self._starts]
+        self._first = self._end = min(self._starts)
+        for cache in self._caches:
+            cache.clear()
+
+    def _align(self, columns: slice) -> tuple[Tensor, Tensor]:
+        device = self._tokens.device
+        starts = torch.tensor(self._starts, device=device)[:, None]
+        queries = torch.arange(columns.start, columns.stop, device=device)
+        keys = torch.arange(self._first, columns.stop, device=device)
+        mask = (keys >= starts[:, :, None]) & (keys <= queries[:, None])
+        mask |= keys == queries[:, None]  # before its text a row sees itself: a softmax over nothing would be NaN
+        return (queries - starts).clamp(min=0), mask[:, None]
