@@ -10,8 +10,11 @@ from torchmetrics import MetricCollection
 
 from lightning_dropout.modules.likelihood import BitsPerToken, Perplexity
 from lightning_dropout.modules.network_module import NetworkModule
+from lightning_dropout.modules.r_drop import symmetric_kl
 
 __all__ = ["LanguageModel"]
+
+_LEFT_OUT = -100  # torch's and Hugging Face's target for "no loss here"
 
 
 class LanguageModel(NetworkModule):
@@ -25,7 +28,7 @@ class LanguageModel(NetworkModule):
         network: Ids to logits, ours or another's; outputs of Hugging Face models are read through their ``logits``.
         weight_decay: As in ``NetworkModule``, with the value that is usual for language models.
         betas: As in ``NetworkModule``, with the values that are usual for language models.
-        **settings: The other settings of ``NetworkModule``.
+        **settings: The other settings of ``NetworkModule``: ``lr``, ``warmup``, ``r_drop``, ``compile``, ...
 
     Example:
         >>> import torch
@@ -43,42 +46,21 @@ class LanguageModel(NetworkModule):
         betas: tuple[float, float] = (0.9, 0.95),
         **settings: Any,
     ) -> None:
-        super().__init__(network, weight_decay=weight_decay, betas=betas, **settings)
-        likelihood = MetricCollection({"perplexity": Perplexity(), "bits": BitsPerToken()})
-        self.val_metrics = likelihood.clone(prefix="val_")
-        self.test_metrics = likelihood.clone(prefix="test_")
+        metrics = MetricCollection({"perplexity": Perplexity(), "bits": BitsPerToken()})
+        super().__init__(network, metrics, weight_decay=weight_decay, betas=betas, **settings)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Mean cross-entropy of the batch, in nats."""
-        loss = self.loss(batch)
-        # The bar reads its values after every batch, which would make the host wait for a CUDA device.
-        self.log("train_loss", loss, prog_bar=not loss.is_cuda, batch_size=len(batch[0]))
-        return loss
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy over all targets but -100, in nats, in fp32 whatever the precision of the network."""
+        return F.cross_entropy(outputs.float().flatten(0, 1), targets.flatten(), ignore_index=_LEFT_OUT)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Log the loss and its readings."""
-        self.evaluate("val", self.val_metrics, batch)
+    def disagreement(self, first: Tensor, second: Tensor, targets: Tensor) -> Tensor:
+        """Mean divergence of the two predictions, over all targets but -100."""
+        counts = targets != _LEFT_OUT
+        return (symmetric_kl(first.float(), second.float()) * counts).sum() / counts.sum()
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Log the loss and its readings."""
-        self.evaluate("test", self.test_metrics, batch)
-
-    def predict_step(self, batch: tuple[Tensor, Tensor] | Tensor, batch_idx: int) -> Tensor:
-        """Logits of a batch with or without targets, ``(batch, length, vocab)``."""
-        logits: Tensor = self(batch if isinstance(batch, Tensor) else batch[0])
-        return logits
-
-    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Mean cross-entropy over all targets but -100, in fp32 whatever the precision of the network."""
-        inputs, targets = batch
-        return F.cross_entropy(self(inputs).float().flatten(0, 1), targets.flatten())
-
-    def evaluate(self, stage: str, metrics: MetricCollection, batch: tuple[Tensor, Tensor]) -> None:
-        """Log ``batch`` under the name of ``stage``."""
-        loss = self.loss(batch)
-        metrics.update(loss, num_targets=(batch[1] != -100).sum())
-        self.log(f"{stage}_loss", loss, prog_bar=True, batch_size=len(batch[0]), sync_dist=True)
-        self.log_dict(metrics, batch_size=len(batch[0]))
+    def measure(self, metrics: MetricCollection, outputs: Tensor, targets: Tensor, loss: Tensor) -> None:
+        """Update ``metrics`` with the loss, which is all they need."""
+        metrics.update(loss, num_targets=(targets != _LEFT_OUT).sum())
 
     def generate(self, prompt_ids: Tensor, max_new_tokens: int, **settings: Any) -> Tensor:
         """``network.generate`` in eval mode; every module is then back in the mode it was in."""

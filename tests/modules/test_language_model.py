@@ -70,17 +70,24 @@ def test_left_out_targets_do_not_count():
     inputs, targets = torch.randint(5, (2, 6)), torch.randint(5, (2, 6))
     masked = targets.clone()
     masked[:, 3:] = -100
-    torch.testing.assert_close(module.loss((inputs, masked)), module.loss((inputs[:, :3], targets[:, :3])))
+    torch.testing.assert_close(module.loss(module(inputs), masked), module.loss(module(inputs[:, :3]), targets[:, :3]))
+    logits, others = torch.randn(2, 2, 6, 5)
+    torch.testing.assert_close(
+        module.disagreement(logits, others, masked),
+        module.disagreement(logits[:, :3], others[:, :3], targets[:, :3]),
+    )
 
 
 def test_hugging_face_networks_are_read_through_their_logits():
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    network = GPT2LMHeadModel(GPT2Config(vocab_size=11, n_positions=8, n_embd=8, n_layer=1, n_head=2))
+    network = GPT2LMHeadModel(
+        GPT2Config(vocab_size=11, n_positions=8, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    )
     module = LanguageModel(network)
     ids = torch.randint(11, (2, 8))
     assert module(ids).shape == (2, 8, 11)
-    assert module.loss((ids, ids)).isfinite()
+    assert module.loss(module(ids), ids).isfinite()
 
 
 def test_a_checkpoint_is_loaded_around_a_network(cpu_trainer, tmp_path):
@@ -95,6 +102,7 @@ def test_a_checkpoint_is_loaded_around_a_network(cpu_trainer, tmp_path):
 
 def test_a_command_line_checkpoint_rebuilds_its_network(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py"])
+    monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's own command line class has some
     network = {"class_path": f"{__name__}.Bigram", "init_args": {"width": 3, "rate": 0.25}}
     config = {
         "seed_everything": 1,
