@@ -57,6 +57,7 @@ class ModeGuard(Callback):
         self._num_checks = 0
         self._probe = EvalProbe()
         self._modes: dict[nn.Module, bool] = {}
+        self._reported: set[str] = set()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting anew."""
@@ -127,6 +128,7 @@ class ModeGuard(Callback):
         self._num_checks += 1
         self._probe.start_run()
         loud = _active_sites(pl_module, training=True)
+        self._reported = {name for site in loud for name in site.names}
         if loud:
             if self.on_violation == "fix":
                 _set_modes((site.module, False) for site in loud)
@@ -194,8 +196,7 @@ class ModeGuard(Callback):
         self._end_batch(pl_module, "predict")
 
     def _end_batch(self, pl_module: LightningModule, stage: str) -> None:
-        known = {name for site in _active_sites(pl_module, training=True) for name in site.names}
-        events = [event for event in self._probe.end_batch(pl_module.device) if event.module not in known]
+        events = [event for event in self._probe.end_batch(pl_module.device) if event.module not in self._reported]
         if events:
             self._report(
                 f"Dropout is active in {stage}: {'; '.join(map(str, events[:_MAX_NAMED]))}. "

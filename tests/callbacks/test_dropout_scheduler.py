@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import csv
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+
+from lightning_dropout.callbacks import DropoutScheduler
+from lightning_dropout.layers import Dropout
+from lightning_dropout.schedules import Constant, Early, Linear
+from lightning_dropout.sites import find_sites
+
+
+class Model(BoringModel):
+    """Three blocks of one of our sites and one of torch's, and a path site that no default drives."""
+
+    def __init__(self, *, compiled: bool = False) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({"ff": Dropout(0.1 * (i + 1)), "attn": nn.MultiheadAttention(32, 2, dropout=0.2)})
+            for i in range(3)
+        )
+        self.off = nn.Dropout(0.0)
+        self.layer = torch.compile(self.layer) if compiled else self.layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block["ff"](x)
+        return self.layer(x)
+
+
+class Recorder(Callback):
+    def __init__(self) -> None:
+        self.rates: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        self.rates.append(find_sites(pl_module).rates())
+
+
+def trainer(*callbacks: Callback, **kwargs: Any) -> Trainer:
+    defaults = {"max_epochs": 2, "limit_train_batches": 4, "limit_val_batches": 1, "logger": False}
+    return Trainer(
+        accelerator="cpu",
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=list(callbacks),
+        **{**defaults, **kwargs},
+    )
+
+
+def test_sets_what_the_author_turned_on_and_restores_it() -> None:
+    model, recorder = Model(), Recorder()
+    before = find_sites(model).rates()
+    trainer(DropoutScheduler(Linear(0.0, 0.8)), recorder).fit(model)
+    assert [rates["blocks.0.ff"] for rates in recorder.rates] == pytest.approx([0.1 * i for i in range(8)])
+    assert [rates["blocks.2.attn"] for rates in recorder.rates] == pytest.approx([0.1 * i for i in range(8)])
+    assert {rates["off"] for rates in recorder.rates} == {0.0}
+    assert find_sites(model).rates() == before
+
+
+def test_scale_keeps_the_profile_of_the_sites() -> None:
+    model, recorder = Model(), Recorder()
+    trainer(DropoutScheduler(Linear(1.0, 0.0), sites="ff", how="scale"), recorder).fit(model)
+    assert [rates["blocks.2.ff"] for rates in recorder.rates] == pytest.approx([0.3 * (1 - i / 8) for i in range(8)])
+    assert [rates["blocks.0.ff"] for rates in recorder.rates] == pytest.approx([0.1 * (1 - i / 8) for i in range(8)])
+    assert {rates["blocks.2.attn"] for rates in recorder.rates} == {0.2}
+
+
+def test_several_schedulers_drive_several_groups() -> None:
+    model, recorder = Model(), Recorder()
+    schedulers = DropoutScheduler(0.7, sites="ff"), DropoutScheduler(lambda t: t, sites=["attn", "off"])
+    trainer(*schedulers, recorder).fit(model)
+    assert {rates["blocks.1.ff"] for rates in recorder.rates} == {0.7}
+    assert [rates["off"] for rates in recorder.rates] == pytest.approx([i / 8 for i in range(8)])
+    assert len({scheduler.state_key for scheduler in schedulers}) == 2
+
+
+def test_two_schedulers_on_one_site_are_refused_before_the_first_step() -> None:
+    model, recorder = Model(), Recorder()
+    fit = trainer(DropoutScheduler(0.1, sites="ff"), DropoutScheduler(0.2, sites="blocks.1.*"), recorder)
+    with pytest.raises(ValueError, match=r"both drive site 'blocks.1.ff'. Give them globs that do not overlap"):
+        fit.fit(model)
+    assert recorder.rates == []
+    trainer(DropoutScheduler(0.1, sites="ff")).fit(model)
+
+
+def test_rates_come_back_after_an_exception() -> None:
+    class Failing(Model):
+        def on_train_batch_end(self, *args: Any) -> None:
+            raise RuntimeError("user code")
+
+    model = Failing()
+    before = find_sites(model).rates()
+    with pytest.raises(RuntimeError, match="user code"):
+        trainer(DropoutScheduler(0.9)).fit(model)
+    assert find_sites(model).rates() == before
+
+
+def test_a_resumed_run_has_the_rates_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    options = {"accumulate_grad_batches": 3, "limit_train_batches": 7, "default_root_dir": tmp_path}
+    trainer(DropoutScheduler(Linear(0.0, 0.9)), whole, **options).fit(Model())
+
+    def saving(folder: str) -> ModelCheckpoint:
+        return ModelCheckpoint(dirpath=tmp_path / folder, every_n_train_steps=2, save_top_k=-1, filename="{step}")
+
+    trainer(DropoutScheduler(Linear(0.0, 0.9)), first, saving("a"), **options).fit(Model())
+    assert first.rates == whole.rates
+    trainer(DropoutScheduler(Linear(0.0, 0.9)), second, saving("b"), **options).fit(
+        Model(), ckpt_path=tmp_path / "a" / "step=2.ckpt", weights_only=True
+    )
+    assert 0 < len(second.rates) < len(whole.rates)
+    assert second.rates == whole.rates[-len(second.rates) :]
+
+
+def test_resuming_with_another_schedule_is_allowed_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = trainer(DropoutScheduler(Early(0.2, 0.5)), max_epochs=1, default_root_dir=tmp_path)
+    first.fit(Model())
+    first.save_checkpoint(tmp_path / "last.ckpt")
+    recorder = Recorder()
+    with caplog.at_level("INFO"):
+        trainer(DropoutScheduler(0.6), recorder).fit(Model(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert {rates["blocks.0.ff"] for rates in recorder.rates} == {0.6}
+    assert "DropoutScheduler(Constant(rate=0.6), how='set') continues a run of Early(rate=0.2" in caplog.text
+
+
+def test_what_is_driven_is_said_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        trainer(DropoutScheduler(0.1), fast_dev_run=True).fit(Model())
+    assert "drives 6 dropout sites: blocks.ff (3), blocks.attn (3)." in caplog.text
+
+
+def test_logs_one_value_a_group_at_the_logging_steps(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path)
+    schedulers = DropoutScheduler(Linear(0, 0.8), sites="attn"), DropoutScheduler(Linear(1, 0), sites="ff", how="scale")
+    fit = trainer(*schedulers, logger=logger, log_every_n_steps=2)
+    fit.fit(Model())
+    with open(Path(logger.log_dir) / "metrics.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["dropout/blocks.attn"]]
+    assert [int(row["step"]) for row in rows] == [1, 3, 5, 7]
+    assert [float(row["dropout/blocks.attn"]) for row in rows] == pytest.approx([0.1, 0.3, 0.5, 0.7])
+    factors = [1 - i / 8 for i in (1, 3, 5, 7)]
+    assert [float(row["dropout/blocks.ff"]) for row in rows] == pytest.approx([0.2 * f for f in factors])
+    assert [float(row["dropout/blocks.ff/min"]) for row in rows] == pytest.approx([0.1 * f for f in factors])
+    assert [float(row["dropout/blocks.ff/max"]) for row in rows] == pytest.approx([0.3 * f for f in factors])
+    assert {"dropout attn", "dropout ff"} <= set(fit.progress_bar_metrics)
+
+
+def test_a_schedule_on_a_compiled_model_compiles_one_graph_a_mode() -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model = nn.Sequential(nn.Linear(32, 32), Dropout(0.1), nn.Linear(32, 2), Dropout(0.1))
+    module = BoringModel()
+    module.layer = torch.compile(model, fullgraph=True, backend="aot_eager")
+    options = {"max_epochs": 3, "limit_train_batches": 6, "val_check_interval": 2}
+    trainer(DropoutScheduler(Linear(0.0, 0.8)), **options).fit(module)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_constant_schedule_changes_no_bit(compiled: bool) -> None:
+    weights = []
+    for callbacks in ([], [DropoutScheduler(Constant(1.0), how="scale")]):
+        torch.manual_seed(1)
+        model = Model(compiled=compiled)
+        torch.manual_seed(2)
+        trainer(*callbacks).fit(model)
+        weights.append([parameter.detach() for parameter in model.parameters()])
+    assert all(map(torch.equal, *weights))
+
+
+def test_a_scheduler_can_be_pickled_and_reused() -> None:
+    scheduler = pickle.loads(pickle.dumps(DropoutScheduler(Early(0.2, 0.5), sites="ff")))
+    model = Model()
+    before = find_sites(model).rates()
+    for _ in range(2):
+        trainer(scheduler, fast_dev_run=True).fit(model)
+        assert find_sites(model).rates() == before
+
+
+class BrokenLate:
+    def __call__(self, progress: float) -> float:
+        return float("nan") if progress > 0.5 else 0.1
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DropoutScheduler(1.5), r"1\.5"),
+        (lambda: DropoutScheduler(0.1, how="add"), r"DropoutScheduler\(how='add'\): how is 'set' or 'scale'"),
+        (lambda: DropoutScheduler(0.1, total_steps=0), r"DropoutScheduler\(total_steps=0\)"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "model", "message"),
+    [
+        (DropoutScheduler(0.1, sites="blok*"), Model, r"DropoutScheduler\(sites=\['blok\*'\]\): 'blok\*' matches no"),
+        (DropoutScheduler(0.1), BoringModel, r"no element-like dropout site .* in BoringModel \(found: no site at all"),
+        (DropoutScheduler(BrokenLate()), Model, "nan at progress 0.51"),
+        (DropoutScheduler(lambda t: 4.0, how="scale"), Model, r"Factor 4.0 gives site 'blocks.2.ff' the rate 1.2"),
+        (DropoutScheduler(lambda t: 2.0), Model, "returned 2.0 at progress 0.0"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused_before_the_first_step(
+    scheduler: DropoutScheduler, model: type[LightningModule], message: str
+) -> None:
+    recorder = Recorder()
+    with pytest.raises(ValueError, match=message):
+        trainer(scheduler, recorder).fit(model())
+    assert recorder.rates == []
+
+
+def test_works_in_the_pytorch_lightning_trainer_too() -> None:
+    import pytorch_lightning
+    from pytorch_lightning.demos.boring_classes import BoringModel as OtherBoringModel
+
+    class OtherModel(OtherBoringModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Sequential(nn.Linear(32, 2), Dropout(0.1))
+            self.rates: list[float] = []
+
+        def on_train_batch_end(self, *args: Any) -> None:
+            self.rates.append(self.layer[1].rate)
+
+    model = OtherModel()
+    fit = pytorch_lightning.Trainer(
+        max_epochs=1,
+        limit_train_batches=4,
+        limit_val_batches=0,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[DropoutScheduler(Linear(0.0, 0.8))],
+    )
+    fit.fit(model)
+    assert model.rates == pytest.approx([0.0, 0.2, 0.4, 0.6])
