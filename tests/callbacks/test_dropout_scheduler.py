@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
@@ -49,7 +48,7 @@ def trainer(*callbacks: Callback, **kwargs: Any) -> Trainer:
     defaults = {"max_epochs": 2, "limit_train_batches": 4, "limit_val_batches": 1, "logger": False}
     return Trainer(
         accelerator="cpu",
-        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -106,21 +105,24 @@ def test_rates_come_back_after_an_exception() -> None:
     assert find_sites(model).rates() == before
 
 
-def test_a_resumed_run_has_the_rates_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole, first, second = Recorder(), Recorder(), Recorder()
-    options = {"accumulate_grad_batches": 3, "limit_train_batches": 7, "default_root_dir": tmp_path}
-    trainer(DropoutScheduler(Linear(0.0, 0.9)), whole, **options).fit(Model())
+class SaveAt(Callback):
+    def __init__(self, path: Path, batch: int) -> None:
+        self.path, self.batch = path, batch
 
-    def saving(folder: str) -> ModelCheckpoint:
-        return ModelCheckpoint(dirpath=tmp_path / folder, every_n_train_steps=2, save_top_k=-1, filename="{step}")
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.fit_loop.total_batch_idx == self.batch:
+            trainer.save_checkpoint(self.path)
 
-    trainer(DropoutScheduler(Linear(0.0, 0.9)), first, saving("a"), **options).fit(Model())
-    assert first.rates == whole.rates
-    trainer(DropoutScheduler(Linear(0.0, 0.9)), second, saving("b"), **options).fit(
-        Model(), ckpt_path=tmp_path / "a" / "step=2.ckpt", weights_only=True
-    )
-    assert 0 < len(second.rates) < len(whole.rates)
-    assert second.rates == whole.rates[-len(second.rates) :]
+
+@pytest.mark.filterwarnings("ignore:You.re resuming from a checkpoint that ended before the epoch ended")
+@pytest.mark.parametrize("batch", [0, 4, 6, 9])
+def test_a_resumed_run_has_the_rates_of_an_uninterrupted_one(tmp_path: Path, batch: int) -> None:
+    whole, resumed = Recorder(), Recorder()
+    options = {"accumulate_grad_batches": 3, "limit_train_batches": 7}
+    path = tmp_path / "saved.ckpt"
+    trainer(DropoutScheduler(Linear(0.0, 0.9)), whole, SaveAt(path, batch), **options).fit(Model())
+    trainer(DropoutScheduler(Linear(0.0, 0.9)), resumed, **options).fit(Model(), ckpt_path=path, weights_only=True)
+    assert resumed.rates == whole.rates[batch + 1 :]
 
 
 def test_resuming_with_another_schedule_is_allowed_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
