@@ -1,0 +1,78 @@
+"""Windows of a token sequence, and the order in which training visits them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+__all__ = ["WindowSampler", "Windows"]
+
+
+class Windows(Dataset[tuple[Tensor, Tensor]]):
+    """Pairs of (input, target) cut from one sequence, the target one token ahead; int64 of shape ``(context_length,)``.
+
+    The sequence is not copied, whatever the overlap: window ``i`` is a view that starts at token ``i * stride``.
+
+    Example:
+        >>> import torch
+        >>> windows = Windows(torch.arange(8), context_length=3, stride=2)
+        >>> len(windows)
+        3
+        >>> windows[1]
+        (tensor([2, 3, 4]), tensor([3, 4, 5]))
+    """
+
+    def __init__(self, tokens: Tensor, context_length: int, *, stride: int = 1) -> None:
+        self.context_length = context_length
+        self._windows = tokens.unfold(0, context_length + 1, stride)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        window = self._windows[index].long()
+        return window[:-1], window[1:]
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
+        windows = self._windows[indices].long()  # one gather for the whole batch
+        return list(zip(windows[:, :-1], windows[:, 1:], strict=True))
+
+
+class WindowSampler(DistributedSampler[int]):
+    """Starts of windows that cover the sequence once an epoch, shuffled and cut at a new offset every epoch.
+
+    The order is a pure function of the seed, the epoch and the rank: the global random state is neither read nor
+    moved. All ranks get the same number of windows. Being a ``DistributedSampler``, it is left alone by the Trainer,
+    which also calls ``set_epoch``.
+
+    Args:
+        windows: Windows with stride 1.
+        seed: Non-negative.
+        num_replicas: Number of data-parallel ranks.
+        rank: The data-parallel rank.
+
+    Example:
+        >>> import torch
+        >>> sampler = WindowSampler(Windows(torch.arange(13), context_length=3), seed=0)
+        >>> sorted(sampler)
+        [2, 5, 8, 9]
+    """
+
+    def __init__(self, windows: Windows, *, seed: int, num_replicas: int = 1, rank: int = 0) -> None:
+        super().__init__(windows, num_replicas, rank, seed=seed, drop_last=True)
+        self.stride = windows.context_length
+        self.last = len(windows) - 1
+        self.num_windows = -(-len(windows) // self.stride)
+        self.num_samples = self.num_windows // num_replicas
+        self.total_size = self.num_samples * num_replicas
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng((self.seed, self.epoch))
+        offset = generator.integers(self.stride)
+        # An offset pushes the last window over the end: it is moved back, so that every epoch has as many.
+        starts = np.minimum(offset + self.stride * generator.permutation(self.num_windows), self.last)
+        mine: list[int] = starts[self.rank : self.total_size : self.num_replicas].tolist()
+        return iter(mine)
