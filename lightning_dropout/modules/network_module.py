@@ -49,7 +49,8 @@ class NetworkModule(LightningModule):
         compile: Run the network through ``torch.compile``.
 
     Raises:
-        ValueError: At fit start, if the trainer has no known number of steps.
+        ValueError: At fit start, if the trainer has no known number of steps, if there are no blocks to checkpoint, or
+            if Concrete dropout would be sharded.
     """
 
     def __init__(
@@ -145,6 +146,11 @@ class NetworkModule(LightningModule):
         if self.activation_checkpointing:
             checkpoint_blocks(self.network)
         if self.device_mesh is not None:
+            if self.concrete:
+                raise ValueError(
+                    f"{type(self).__name__} cannot shard Concrete dropout: a learned rate is one number, and one rank "
+                    "would have it. Use strategy='ddp', or another kind of dropout."
+                )
             shard(self.network, self.device_mesh["data_parallel"])
         if self.compiled and "compiled_network" not in self.__dict__:
             # Beside the module tree: in it, every parameter would have a second name.

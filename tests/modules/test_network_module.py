@@ -77,6 +77,13 @@ def test_the_regularizer_of_concrete_dropout_is_part_of_training():
     torch.testing.assert_close(loss - bare, concrete_regularization(network).detach())
 
 
+def test_concrete_dropout_is_not_sharded():
+    module = Classifier(ConcreteDropout(nn.Linear(4, 3)), num_classes=3)
+    module._device_mesh = {"data_parallel": None}
+    with pytest.raises(ValueError, match=r"Classifier cannot shard Concrete dropout: .* Use strategy='ddp'"):
+        module.configure_model()
+
+
 def test_recomputed_blocks_have_the_masks_they_had():
     network = Blocks()
     kept = step(Classifier(network, num_classes=3), seed=3)
