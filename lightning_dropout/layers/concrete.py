@@ -48,7 +48,7 @@ class ConcreteDropout(nn.Module):
 
     def __init__(
         self,
-        module: nn.Module,
+        module: nn.Linear | _ConvNd,
         rate: float = 0.1,
         *,
         weight_regularizer: float = 1e-6,
@@ -79,6 +79,8 @@ class ConcreteDropout(nn.Module):
     @property
     def rate(self) -> float:
         """Probability of dropping, as learned so far."""
+        if self.logit.is_meta:
+            return self.initial_rate
         return self.logit.detach().double().sigmoid().item()
 
     @rate.setter
@@ -88,29 +90,26 @@ class ConcreteDropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Call the module; in training with some of its inputs dropped. At a rate of 0 or 1 nothing is learned."""
-        if not self.training:
-            return self._call(x)
+        output: Tensor = self.module(self._drop(x) if self.training else x)
+        return output
+
+    def _drop(self, x: Tensor) -> Tensor:
         shape = (*x.shape[: x.dim() - self.num_spatial], *(1,) * self.num_spatial)
         noise = torch.logit(torch.rand(shape, device=x.device, dtype=torch.float32), eps=_EPSILON)
         logit = self._logit()
         dropped = torch.sigmoid((logit + noise) / self.temperature)
         keep = torch.sigmoid(-logit)
         scale = torch.where(keep > 0.0, 1.0 / keep.clamp(min=_EPSILON), 0.0)
-        return self._call((x * (1.0 - dropped) * scale).to(x.dtype))
+        return (x * (1.0 - dropped) * scale).to(x.dtype)
 
     def regularization(self) -> Tensor:
         """The term of this layer that belongs into the loss, a 0-d tensor."""
         rate = torch.sigmoid(self._logit()).clamp(_EPSILON, 1.0 - _EPSILON).squeeze()
-        weight = self.module.get_parameter("weight")
         negative_entropy = torch.xlogy(rate, rate) + torch.xlogy(1.0 - rate, 1.0 - rate)
         return (
-            self.weight_regularizer * weight.square().sum() / (1.0 - rate)
+            self.weight_regularizer * self.module.weight.square().sum() / (1.0 - rate)
             + self.dropout_regularizer * self.num_inputs * negative_entropy
         )
-
-    def _call(self, x: Tensor) -> Tensor:
-        output: Tensor = self.module(x)
-        return output
 
     def _logit(self) -> Tensor:
         return self.logit.to(torch.promote_types(self.logit.dtype, torch.float32))

@@ -53,8 +53,8 @@ class DropConnect(LiveRate):
         if self.idle:
             return self.module(*args, **kwargs)
         rate = self.live_rate
-        whole = {name: self.module.get_parameter(name) for name in self.weights}
-        dropped = {name: drop(weight, rate, weight.shape) for name, weight in whole.items()}
+        whole = dict(self.module.named_parameters())
+        dropped = {name: drop(whole[name], rate, whole[name].shape) for name in self.weights}
         return functional_call(self.module, dropped, args, kwargs)
 
     def extra_repr(self) -> str:
