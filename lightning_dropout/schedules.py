@@ -59,9 +59,7 @@ class Schedule(ABC):
             ValueError: If ``progress`` lies outside [0, 1], or what the curve returns outside [0, ``bound``].
         """
         if not 0.0 <= progress <= 1.0:
-            raise ValueError(
-                f"{self!r} was called with progress {progress}. Give the share of training done, in [0, 1]."
-            )
+            raise ValueError(f"{self!r}: called at progress {progress}. Give the share of training done, in [0, 1].")
         value = self.curve(progress)
         rate = _float(value)
         if not (0.0 <= rate <= self.bound and rate < math.inf):

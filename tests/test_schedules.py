@@ -218,7 +218,7 @@ def test_bad_parameters_are_refused_in_one_line(build, message):
 @each
 @pytest.mark.parametrize("progress", [-0.1, 1.1, math.nan, math.inf])
 def test_progress_outside_training_is_refused(schedule, progress):
-    with pytest.raises(ValueError, match=rf"called with progress {progress}\. Give the share of training done"):
+    with pytest.raises(ValueError, match=rf"called at progress {progress}\. Give the share of training done"):
         schedule(progress)
 
 

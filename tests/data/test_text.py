@@ -142,13 +142,14 @@ def test_the_checkpoint_carries_the_vocabulary(path, tmp_path):
         )
 
 
+@pytest.mark.filterwarnings("ignore::jsonargparse._deprecated.JsonargparseDeprecationWarning")  # by LightningCLI 2.6
 def test_the_command_line_links_the_vocabulary_to_the_model(path, monkeypatch):
     class CLI(LightningCLI):
         def add_arguments_to_parser(self, parser):
             parser.link_arguments("data.vocab_size", "model.vocab_size", apply_on="instantiate")
 
     monkeypatch.setattr(sys, "argv", ["fit", "--data.files", path, "--trainer.logger=false"])
-    cli = CLI(Reader, TextData, run=False, save_config_callback=None)
+    cli = CLI(Reader, TextData, run=False, save_config_callback=None, seed_everything_default=False)
     assert len(cli.model.scores) == cli.datamodule.vocab_size == 12
 
 
