@@ -1,6 +1,7 @@
 """Dropout layers, one family per file; every one has a rate that can be scheduled without recompiling."""
 
 from lightning_dropout.layers.addnorm import AddNorm
+from lightning_dropout.layers.attention import AttentionDropout, ContextDropout
 from lightning_dropout.layers.concrete import ConcreteDropout, concrete_regularization
 from lightning_dropout.layers.dropblock import DropBlock2d
 from lightning_dropout.layers.dropconnect import DropConnect
@@ -25,7 +26,9 @@ from lightning_dropout.layers.tokens import TokenDropout
 __all__ = [
     "AddNorm",
     "AlphaDropout",
+    "AttentionDropout",
     "ConcreteDropout",
+    "ContextDropout",
     "DropBlock2d",
     "DropConnect",
     "DropPath",

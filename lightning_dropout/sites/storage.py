@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from lightning_dropout.layers import LiveRate
+from lightning_dropout.layers import ConcreteDropout, LiveRate
 
 __all__ = ["Storage", "register_site", "storages_of"]
 
@@ -26,7 +26,7 @@ class Storage:
     applies: Callable[[Any], bool] = lambda module: True
 
 
-_TORCH: dict[type[nn.Module], tuple[Storage, ...]] = {
+_TABLE: dict[type[nn.Module], tuple[Storage, ...]] = {
     nn.Dropout1d: (Storage("p", "channel"),),
     nn.Dropout2d: (Storage("p", "channel"),),
     nn.Dropout3d: (Storage("p", "channel"),),
@@ -36,6 +36,7 @@ _TORCH: dict[type[nn.Module], tuple[Storage, ...]] = {
     nn.MultiheadAttention: (Storage("dropout", "attention"),),
     # torch drops between the layers of an RNN, so one layer has no dropout whatever its rate says.
     nn.RNNBase: (Storage("dropout", "recurrent", lambda rnn: rnn.num_layers > 1),),
+    ConcreteDropout: (Storage("rate", "concrete"),),
 }
 _registered: dict[type[nn.Module], tuple[Storage, ...]] = {}
 
@@ -65,7 +66,7 @@ def storages_of(module: nn.Module) -> tuple[Storage, ...]:
     """The storages of ``module``: what was registered for its classes, else what the table says of the nearest one."""
     if isinstance(module, LiveRate):
         return (Storage("rate", module.kind),)
-    for table in (_registered, _TORCH):
+    for table in (_registered, _TABLE):
         for cls in type(module).__mro__:
             if cls in table:
                 return tuple(storage for storage in table[cls] if storage.applies(module))

@@ -32,6 +32,7 @@ from lightning_dropout.layers import (
     LockedDropout,
     TokenDropout,
 )
+from lightning_dropout.sites import find_sites
 
 # |z| < 5 holds for a correct layer with probability 1 - 6e-7; the seed is fixed.
 CONFIDENCE_Z = 5.0
@@ -300,5 +301,9 @@ def test_a_rate_that_is_no_probability_is_refused(build: Callable[[float], nn.Mo
 
 
 @every_module
-def test_every_layer_says_its_kind(build: Callable[[float], nn.Module]) -> None:
-    assert build(0.0).kind
+def test_every_layer_is_a_site_that_can_be_set(build: Callable[[float], nn.Module]) -> None:
+    layer = build(0.3)
+    sites = find_sites(nn.ModuleDict({"here": layer}))
+    assert [(site.name, site.kind) for site in sites] == [("here", layer.kind)]
+    sites.set(0.25)
+    assert layer.rate == pytest.approx(0.25)
