@@ -1,5 +1,7 @@
 """Networks with dropout at every standard place: plain modules that know no callbacks."""
 
+from lightning_dropout.models.cnn import CNN, CNNDropout
+from lightning_dropout.models.mlp import MLP, MLPDropout
 from lightning_dropout.models.transformer import Transformer, TransformerDropout
 
-__all__ = ["Transformer", "TransformerDropout"]
+__all__ = ["CNN", "MLP", "CNNDropout", "MLPDropout", "Transformer", "TransformerDropout"]
