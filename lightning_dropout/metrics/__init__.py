@@ -1,0 +1,14 @@
+"""Metrics of overfitting: the gap between training and validation data, its slope and its onset."""
+
+from lightning_dropout.metrics.curves import gap_slope, overfitting_onset
+from lightning_dropout.metrics.gap import CalibrationGap, GeneralizationGap, generalization_gap
+from lightning_dropout.metrics.noise import DropoutNoise
+
+__all__ = [
+    "CalibrationGap",
+    "DropoutNoise",
+    "GeneralizationGap",
+    "gap_slope",
+    "generalization_gap",
+    "overfitting_onset",
+]
