@@ -34,8 +34,7 @@ def test_sites_exist_at_rate_0_and_do_nothing(residual):
     network = CNN(1, 2, widths=(4, 8), residual=residual, dropout=CNNDropout(channel=0.0, head=0.0)).train()
     x = torch.randn(4, 1, 8, 8)
     assert network(x).equal(network(x))
-    for site in find_sites(network).match("*.channel"):
-        site.rate = 0.5
+    find_sites(network).match("*.channel").set(0.5)
     assert not network(x).equal(network(x))
 
 

@@ -42,8 +42,7 @@ def test_sites_exist_at_rate_0_and_do_nothing(kind):
     x = torch.randn(8, 6)
     assert len(find_sites(network)) == 3
     assert network(x).equal(network(x))
-    for site in find_sites(network):
-        site.rate = 0.5
+    find_sites(network).set(0.5)
     assert not network(x).equal(network(x))
 
 

@@ -23,8 +23,8 @@ def make_norm(width: int, batch_norm: bool) -> nn.Module:
 class Block(nn.Module):
     """What plain and residual blocks share: a norm, a ReLU, and the dropout after one of them."""
 
-    def __init__(self, width: int, *, batch_norm: bool, dropout: CNNDropout) -> None:
-        super().__init__()
+    def build_activation(self, width: int, *, batch_norm: bool, dropout: CNNDropout) -> None:
+        """Add the modules of ``activate`` at this place in the order of modules."""
         self.norm = make_norm(width, batch_norm)
         self.activation = nn.ReLU()
         self.channel = Dropout2d(dropout.channel)
@@ -48,8 +48,9 @@ class PlainBlock(Block):
     """Convolution, norm, ReLU, dropout."""
 
     def __init__(self, num_in: int, width: int, *, stride: int, batch_norm: bool, dropout: CNNDropout) -> None:
-        super().__init__(width, batch_norm=batch_norm, dropout=dropout)
+        super().__init__()
         self.conv = conv3x3(num_in, width, stride=stride, bias=not batch_norm)
+        self.build_activation(width, batch_norm=batch_norm, dropout=dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(batch, num_in, ...)`` to ``(batch, width, ...)``, the sides divided by the stride."""
@@ -65,9 +66,10 @@ class ResidualBlock(Block):
     def __init__(
         self, num_in: int, width: int, *, stride: int, batch_norm: bool, dropout: CNNDropout, path: float
     ) -> None:
-        super().__init__(width, batch_norm=batch_norm, dropout=dropout)
+        super().__init__()
         self.entry = nn.Sequential(make_norm(num_in, batch_norm), nn.ReLU())
         self.conv1 = conv3x3(num_in, width, stride=stride, bias=not batch_norm)
+        self.build_activation(width, batch_norm=batch_norm, dropout=dropout)
         self.conv2 = conv3x3(width, width, stride=1, bias=True)
         self.path = DropPath(path)
         same_shape = stride == 1 and num_in == width
