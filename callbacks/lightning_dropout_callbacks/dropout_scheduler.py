@@ -103,7 +103,7 @@ class DropoutScheduler(Callback):
         values = [self.rate_at(i / (_NUM_CHECKED - 1)) for i in range(_NUM_CHECKED)]
         if self.how == "scale":
             sites.check_factor(max(values))
-        self._writer = SiteWriter(sites, owner=str(self), device=pl_module.device)
+        self._writer = SiteWriter(sites, model=pl_module, owner=str(self))
         self._base_ranges = {name: _range(list(group.base_rates().values())) for name, group in sites.groups().items()}
         groups = ", ".join(f"{name} ({len(group)})" for name, group in sites.groups().items())
         rank_zero_info(f"{self} drives {len(sites)} dropout sites: {groups}.")

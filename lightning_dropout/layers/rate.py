@@ -37,7 +37,7 @@ class RateVector:
 
     def __init__(self, rates: Sequence[float]) -> None:
         self._floats = array("d", rates)
-        self.host = torch.frombuffer(self._floats, dtype=torch.float64)
+        self.host = torch.frombuffer(self._floats, dtype=torch.float64) if rates else torch.empty(0, dtype=torch.float64)
         self._copies: dict[torch.device, Tensor] = {}
 
     def __len__(self) -> int:

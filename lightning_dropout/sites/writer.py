@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from lightning_dropout.layers.rate import LiveRate, RateVector, check_rate
+from lightning_dropout.sites.live import attach, detach, is_attachable
+from lightning_dropout.sites.site import Site
 from lightning_dropout.sites.sites import Sites
 
 __all__ = ["SiteWriter"]
@@ -18,42 +20,53 @@ _claims: WeakKeyDictionary[nn.Module, dict[str, ReferenceType[SiteWriter]]] = We
 class SiteWriter:
     """Writes the rates of ``sites`` every step, as their only writer.
 
-    The layers of this package read from one shared vector, which is written with one host and one device operation
-    however many there are. Other modules keep their rate in an attribute of their own, which is set in a loop.
+    Compiled code reads all rates from one shared vector, which is written with one operation per device however many
+    sites there are. In eager, the layers of this package read from the same memory; other modules keep their rate in
+    an attribute of their own, which is set in a loop.
 
     Args:
         sites: What to write to.
+        model: The model that the sites were found in, on its device.
         owner: Who writes, for the message to a second writer.
-        device: Where the model is.
 
     Raises:
         ValueError: If another living writer has one of the sites.
     """
 
-    def __init__(self, sites: Sites, *, owner: str, device: torch.device) -> None:
+    def __init__(self, sites: Sites, *, model: nn.Module, owner: str) -> None:
         self.sites = sites
         self.owner = owner
-        for site in sites:
+        self._claim()
+        self._bases = torch.tensor(list(sites.base_rates().values()), dtype=torch.float64)
+        self._largest = Sites(sorted(sites, key=lambda site: site.base_rate)[-1:])
+        self._vector = RateVector(list(sites.rates().values()))
+        self._foreign = [(site, site.base_rate) for site in sites if not isinstance(site.module, LiveRate)]
+        self._attached: list[tuple[Site, nn.Module | None]] = []
+        self._bind(model)
+
+    def _claim(self) -> None:
+        for site in self.sites:
             other = _claims.get(site.module, {}).get(site.attribute, lambda: None)()
             if other is not None:
                 raise ValueError(
-                    f"{owner} and {other.owner} both drive site {site.name!r}. Give them globs that do not overlap."
+                    f"{self.owner} and {other.owner} both drive site {site.name!r}. "
+                    "Give them globs that do not overlap."
                 )
-        for site in sites:
+        for site in self.sites:
             _claims.setdefault(site.module, {})[site.attribute] = ref(self)
             site.rate = site.rate  # records the base rate
-        self._bases = torch.tensor([site.base_rate for site in sites], dtype=torch.float64)
-        live = [i for i, site in enumerate(sites) if isinstance(site.module, LiveRate)]
-        self._live_bases = self._bases[live]
-        self._vector = RateVector([sites[i].rate for i in live]) if live else None
-        for index, i in enumerate(live):
-            module = sites[i].module
-            assert isinstance(module, LiveRate)
-            assert self._vector is not None
-            module.bind(self._vector, index, device)
-            module.dormant = False
-        self._largest = Sites(sorted(sites, key=lambda site: site.base_rate)[-1:])
-        self._others = [(site, site.base_rate) for site in sites if not isinstance(site.module, LiveRate)]
+
+    def _bind(self, model: nn.Module) -> None:
+        device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+        around = {child: (parent, name) for parent in model.modules() for name, child in parent.named_children()}
+        for index, site in enumerate(self.sites):
+            if isinstance(site.module, LiveRate):
+                site.module.bind(self._vector, index, device)
+                site.module.dormant = False
+            elif is_attachable(site.module, site.kind):
+                parent, name = around.get(site.module, (None, ""))
+                attach(site.module, site.attribute, self._vector.on(device)[index], parent=parent, child_name=name)
+                self._attached.append((site, parent))
 
     def set(self, rate: float) -> None:
         """Give every site the same rate.
@@ -62,9 +75,8 @@ class SiteWriter:
             ValueError: If the rate is no number in [0, 1].
         """
         rate = check_rate(rate, what=f"rate from {self.owner}")
-        if self._vector is not None:
-            self._vector.fill(rate)
-        for site, _ in self._others:
+        self._vector.fill(rate)
+        for site, _ in self._foreign:
             setattr(site.module, site.attribute, rate)
 
     def scale(self, factor: float) -> None:
@@ -74,13 +86,15 @@ class SiteWriter:
             ValueError: If a rate would leave [0, 1].
         """
         self._largest.check_factor(factor)
-        if self._vector is not None:
-            self._vector.write(self._live_bases * factor)
-        for site, base in self._others:
+        self._vector.write(self._bases * factor)
+        for site, base in self._foreign:
             setattr(site.module, site.attribute, factor * base)
 
     def release(self) -> None:
         """Give the sites their base rates again and leave them to others."""
+        for site, parent in self._attached:
+            detach(site.module, site.attribute, parent=parent)
+        self._attached = []
         self.sites.restore()
         for site in self.sites:
             _claims.get(site.module, {}).pop(site.attribute, None)

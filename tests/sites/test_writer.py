@@ -9,8 +9,6 @@ from torch import nn
 from lightning_dropout.layers import Dropout, LiveRate
 from lightning_dropout.sites import Sites, SiteWriter, find_sites
 
-CPU = torch.device("cpu")
-
 
 def mixed() -> nn.Sequential:
     return nn.Sequential(Dropout(0.1), nn.Dropout(0.2), Dropout(0.3), nn.MultiheadAttention(4, 2, dropout=0.4))
@@ -23,7 +21,7 @@ def tensors(model: nn.Module) -> list[float]:
 def test_writes_floats_and_tensors_of_all_sites_and_gives_them_back() -> None:
     model = mixed()
     sites = find_sites(model)
-    writer = SiteWriter(sites, owner="test", device=CPU)
+    writer = SiteWriter(sites, model=nn.Module(), owner="test")
     writer.set(0.5)
     assert set(sites.rates().values()) == {0.5}
     assert tensors(model) == [0.5, 0.5]
@@ -40,7 +38,7 @@ def test_scale_starts_from_the_base_rates_also_where_rates_were_set_before() -> 
     model = mixed()
     sites = find_sites(model)
     sites.set(0.9)
-    writer = SiteWriter(sites, owner="test", device=CPU)
+    writer = SiteWriter(sites, model=nn.Module(), owner="test")
     writer.scale(1.0)
     assert list(sites.rates().values()) == [0.1, 0.2, 0.3, 0.4]
 
@@ -48,29 +46,29 @@ def test_scale_starts_from_the_base_rates_also_where_rates_were_set_before() -> 
 def test_a_dormant_layer_is_awake_from_the_first_writer_on() -> None:
     layer = Dropout(0.0)
     assert layer.dormant
-    SiteWriter(find_sites(layer), owner="test", device=CPU)
+    SiteWriter(find_sites(layer), model=nn.Module(), owner="test")
     assert not layer.dormant
 
 
 def test_two_writers_on_one_site_are_refused() -> None:
     model = mixed()
     sites = find_sites(model)
-    first = SiteWriter(sites[:2], owner="first", device=CPU)
+    first = SiteWriter(sites[:2], model=nn.Module(), owner="first")
     with pytest.raises(ValueError, match="second and first both drive site '1'. Give them globs that do not overlap."):
-        SiteWriter(sites[1:], owner="second", device=CPU)
+        SiteWriter(sites[1:], model=nn.Module(), owner="second")
     first.release()
-    SiteWriter(sites[1:], owner="second", device=CPU)
+    SiteWriter(sites[1:], model=nn.Module(), owner="second")
 
 
 def test_a_writer_that_is_gone_holds_nothing() -> None:
     sites = find_sites(mixed())
-    SiteWriter(sites, owner="first", device=CPU)
+    SiteWriter(sites, model=nn.Module(), owner="first")
     gc.collect()
-    SiteWriter(sites, owner="second", device=CPU)
+    SiteWriter(sites, model=nn.Module(), owner="second")
 
 
 def test_rates_outside_the_unit_interval_are_refused() -> None:
-    writer = SiteWriter(find_sites(mixed()), owner="Mine", device=CPU)
+    writer = SiteWriter(find_sites(mixed()), model=nn.Module(), owner="Mine")
     with pytest.raises(ValueError, match=r"rate from Mine is 1.5. Give the probability of dropping"):
         writer.set(1.5)
     with pytest.raises(ValueError, match="Factor 3.0 gives site '3' the rate 1.2"):
@@ -79,14 +77,14 @@ def test_rates_outside_the_unit_interval_are_refused() -> None:
 
 def test_a_move_keeps_the_layers_together() -> None:
     model = mixed()
-    writer = SiteWriter(find_sites(model), owner="test", device=CPU)
+    writer = SiteWriter(find_sites(model), model=nn.Module(), owner="test")
     model.to(torch.float64)
     writer.set(0.7)
     assert tensors(model) == [0.7, 0.7]
 
 
 def test_nothing_to_write_is_no_error() -> None:
-    writer = SiteWriter(Sites([]), owner="test", device=CPU)
+    writer = SiteWriter(Sites([]), model=nn.Module(), owner="test")
     writer.set(0.1)
     writer.scale(2.0)
     writer.release()

@@ -1,0 +1,77 @@
+"""Dropout as functions of a 0-d tensor rate: what compiled code runs in place of torch's kernels.
+
+Torch's own functions take the rate as a Python float, which ``torch.compile`` writes into the graph: a new rate is a
+new graph. These take it as an input. They draw from the same distributions, with other random numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lightning_dropout.layers.mask import drop, keep_mask
+
+__all__ = ["alpha_dropout", "attention", "channel_dropout", "dropout", "feature_alpha_dropout"]
+
+# -scale * alpha of SELU: the value a unit saturates to (Klambauer et al. 2017).
+_SATURATION = 1.7580993408473766
+
+
+def dropout(x: Tensor, rate: Tensor) -> Tensor:
+    """Drop single elements of ``x``, of any shape."""
+    return drop(x, rate, x.shape)
+
+
+def channel_dropout(x: Tensor, rate: Tensor, *, num_spatial: int) -> Tensor:
+    """Drop whole channels of ``(batch, channels, *spatial)``, or of ``(channels, *spatial)``."""
+    num_leading = max(x.dim() - num_spatial, 1)
+    return drop(x, rate, (*x.shape[:num_leading], *(1,) * (x.dim() - num_leading)))
+
+
+def alpha_dropout(x: Tensor, rate: Tensor) -> Tensor:
+    """Set elements to SELU's saturation value, then restore mean and variance by an affine map."""
+    return _alpha_dropout(x, rate, tuple(x.shape))
+
+
+def feature_alpha_dropout(x: Tensor, rate: Tensor) -> Tensor:
+    """Alpha dropout of whole channels of ``(batch, channels, ...)``."""
+    return _alpha_dropout(x, rate, (*x.shape[:2], *(1,) * (x.dim() - 2)))
+
+
+def _alpha_dropout(x: Tensor, rate: Tensor, shape: tuple[int, ...]) -> Tensor:
+    a = ((_SATURATION**2 * rate + 1.0) * (1.0 - rate)).rsqrt()
+    a = torch.where(rate < 1.0, a, 0.0)
+    kept = torch.where(keep_mask(shape, rate, x.device), x, -_SATURATION)
+    return torch.where(rate < 1.0, a * (kept + _SATURATION * rate), 0.0).to(x.dtype)
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rate: Tensor,
+    *,
+    mask: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """Scaled dot-product attention with dropout on the weights, after the softmax.
+
+    Queries are ``(..., heads, length, dim)``; keys and values may have fewer heads, each shared by a group of query
+    heads. ``mask`` is boolean, True where a query may look, or is added to the scores; it broadcasts to
+    ``(..., heads, length, keys)``.
+    """
+    if q.dim() > 3 and q.shape[-3] != k.shape[-3]:
+        k, v = (x.repeat_interleave(q.shape[-3] // x.shape[-3], dim=-3) for x in (k, v))
+    # Half of the scale on either side, as torch does it: safer against overflow in half precision.
+    half = math.sqrt(q.shape[-1] ** -0.5 if scale is None else scale)
+    scores = (q * half) @ (k * half).transpose(-2, -1)
+    if is_causal:
+        causal = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+        scores = scores.masked_fill(~causal, float("-inf"))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype)
+    return drop(weights, rate, weights.shape) @ v
