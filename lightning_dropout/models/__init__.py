@@ -2,6 +2,24 @@
 
 from lightning_dropout.models.cnn import CNN, CNNDropout
 from lightning_dropout.models.mlp import MLP, MLPDropout
-from lightning_dropout.models.transformer import Transformer, TransformerDropout
+from lightning_dropout.models.transformer import (
+    EncoderConfig,
+    PatchConfig,
+    RotaryConfig,
+    RotaryScaling,
+    Transformer,
+    TransformerDropout,
+)
 
-__all__ = ["CNN", "MLP", "CNNDropout", "MLPDropout", "Transformer", "TransformerDropout"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "CNNDropout",
+    "EncoderConfig",
+    "MLPDropout",
+    "PatchConfig",
+    "RotaryConfig",
+    "RotaryScaling",
+    "Transformer",
+    "TransformerDropout",
+]

@@ -1,6 +1,7 @@
-"""The Transformer: a language model with every dropout site of the field."""
+"""The Transformer, with every dropout site of the field."""
 
-from lightning_dropout.models.transformer.config import TransformerDropout
+from lightning_dropout.models.transformer.dropout import TransformerDropout
 from lightning_dropout.models.transformer.model import Transformer
+from lightning_dropout.models.transformer.options import EncoderConfig, PatchConfig, RotaryConfig, RotaryScaling
 
-__all__ = ["Transformer", "TransformerDropout"]
+__all__ = ["EncoderConfig", "PatchConfig", "RotaryConfig", "RotaryScaling", "Transformer", "TransformerDropout"]

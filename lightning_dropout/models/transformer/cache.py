@@ -1,6 +1,8 @@
-"""Keys and values of the positions that were read already."""
+"""Keys and values of what was read already."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ class LayerCache:
         self._keys = torch.empty(shape, device=device, dtype=dtype)
         self._values = torch.empty(shape, device=device, dtype=dtype)
         self._length = 0
+        self._context: tuple[Tensor, Tensor] | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add keys and values, ``(batch, heads, length, dim)``; return all there are."""
@@ -26,6 +29,12 @@ class LayerCache:
         self._values[:, :, start : self._length] = values
         return self._keys[:, :, : self._length], self._values[:, :, : self._length]
 
+    def context(self, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Keys and values of the context, computed on the first call."""
+        if self._context is None:
+            self._context = compute()
+        return self._context
+
     def clear(self) -> None:
-        """Forget everything, keep the memory."""
+        """Forget the text, but not the context; keep the memory."""
         self._length = 0

@@ -4,83 +4,119 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from operator import attrgetter
+from typing import Literal, NoReturn
 
-__all__ = ["TransformerConfig", "TransformerDropout"]
+from lightning_dropout.models.transformer.checks import check_choices, check_counts
+from lightning_dropout.models.transformer.dropout import TransformerDropout
+from lightning_dropout.models.transformer.options import EncoderConfig, PatchConfig, RotaryConfig
 
-
-@dataclass(frozen=True)
-class TransformerDropout:
-    """The dropout rate of every site of a Transformer.
-
-    The defaults are those of GPT (Radford et al. 2018), which GPT-2 kept: 0.1 on the embeddings, on the attention
-    weights and on what each sublayer adds to the residual stream. The sites that GPT does not have are built at
-    rate 0, so that a schedule can raise them.
-
-    Args:
-        emb: After the sum of token and position embeddings.
-        attn: On the attention weights, after the softmax; or on the context vectors, see ``attn_on``.
-        attn_sublayer: After attention's output projection, before the residual addition.
-        ff: After the activation, before the second linear layer.
-        ff_sublayer: After the second linear layer, before the residual addition.
-        layer: Probability that a whole block is skipped.
-        attn_on: What ``attn`` drops: ``"weights"`` or ``"context"``.
-    """
-
-    emb: float = 0.1
-    attn: float = 0.1
-    attn_sublayer: float = 0.1
-    ff: float = 0.0
-    ff_sublayer: float = 0.1
-    layer: float = 0.0
-    attn_on: Literal["weights", "context"] = "weights"
+__all__ = ["TransformerConfig"]
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The shape of a Transformer; ``Transformer`` takes the same names and explains them."""
+    """All that ``Transformer`` was built with; it has the same fields and explains them."""
 
-    vocab_size: int
+    vocab_size: int | None
     num_layers: int
     num_heads: int
     dim: int
-    context_length: int
-    num_kv_heads: int
-    hidden_dim: int
-    position: Literal["learned", "rotary"]
-    rotary_base: float
+    context_length: int | None
+    num_kv_heads: int | None
+    hidden_dim: int | None
+    encoder: EncoderConfig | None
+    patches: PatchConfig | None
+    context_dim: int | None
+    position: Literal["learned", "sinusoidal", "rotary"]
+    rotary: RotaryConfig
     norm: Literal["layer", "rms"]
+    norm_position: Literal["pre", "post", "sublayer"]
     norm_eps: float
-    activation: Literal["gelu", "swiglu"]
+    activation: Literal["gelu", "gelu_tanh", "relu", "swiglu"]
     bias: bool
     tie_weights: bool
     dropout: TransformerDropout
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "num_layers", "num_heads", "dim", "context_length", "num_kv_heads", "hidden_dim"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Transformer({name}={getattr(self, name)}) is less than 1.")
-        if self.dim % self.num_heads:
-            raise ValueError(
-                f"Transformer(dim={self.dim}, num_heads={self.num_heads}): heads must divide the width. Change one."
-            )
-        if self.num_heads % self.num_kv_heads:
-            raise ValueError(
-                f"Transformer(num_heads={self.num_heads}, num_kv_heads={self.num_kv_heads}): key/value heads must "
-                "divide the heads. Change one."
-            )
-        if self.position == "rotary" and self.head_dim % 2:
-            raise ValueError(
-                f"Transformer(position='rotary', dim={self.dim}, num_heads={self.num_heads}): rotary positions turn "
-                f"pairs, but a head is {self.head_dim} wide. Make dim / num_heads even."
-            )
-
-    @property
-    def residual_gain(self) -> float:
-        """Shrinks what each branch adds at the start, so that the sum over layers keeps its size (GPT-2)."""
-        return 1.0 / math.sqrt(2 * self.num_layers)
+        check_choices(self)
+        counts = ("num_layers", "num_heads", "dim", "num_kv_heads", "hidden_dim", "context_dim")
+        check_counts(self, *counts, "vocab_size", "context_length")
+        self._check_input()
+        self._check_heads()
+        self._check_encoder()
+        self._check_dropout()
 
     @property
     def head_dim(self) -> int:
         """Width of one head."""
         return self.dim // self.num_heads
+
+    @property
+    def key_value_heads(self) -> int:
+        """``num_kv_heads`` or its default."""
+        return self.num_kv_heads or self.num_heads
+
+    @property
+    def feed_forward_dim(self) -> int:
+        """``hidden_dim`` or its default."""
+        return self.hidden_dim or (-(-self.dim // 3) * 8 if self.activation == "swiglu" else 4 * self.dim)
+
+    @property
+    def num_prefix(self) -> int:
+        """Positions before the sequence: the class token, where there is one."""
+        return int(self.encoder is not None and self.encoder.pooling == "class")
+
+    @property
+    def num_positions(self) -> int:
+        """Positions of the longest input, the class token included."""
+        return self.num_prefix + (self.patches.num_patches if self.patches else self.context_length or 0)
+
+    @property
+    def residual_gain(self) -> float:
+        """Shrinks what each branch adds at the start, so that the sum over all branches keeps its size (GPT-2)."""
+        num_branches = self.num_layers * (2 if self.context_dim is None else 3)
+        return 1.0 / math.sqrt(num_branches)
+
+    @property
+    def removes_tokens(self) -> bool:
+        """Whether token dropout shortens the sequence; where that cannot be, it masks keys."""
+        return self.dropout.token_how != "mask" and self.encoder is not None and self.position != "rotary"
+
+    def _check_input(self) -> None:
+        if self.patches is None:
+            if self.vocab_size is None or self.context_length is None:
+                self._refuse("Give both for tokens, or patches for images", "vocab_size", "context_length")
+        elif self.vocab_size is not None or self.context_length is not None:
+            self._refuse("Images need patches alone", "vocab_size", "context_length", "patches")
+        elif self.encoder is None:
+            self._refuse("Only an encoder reads images; give one", "patches", "encoder")
+        elif self.encoder.padding_id is not None:
+            self._refuse("Images have no padding; leave padding_id out", "patches", "encoder.padding_id")
+
+    def _check_heads(self) -> None:
+        if self.dim % self.num_heads:
+            self._refuse("The number of heads must divide the width", "dim", "num_heads")
+        if self.num_heads % self.key_value_heads:
+            self._refuse("The number of key/value heads must divide that of heads", "num_heads", "num_kv_heads")
+        if self.position == "rotary" and self.head_dim % 2:
+            self._refuse("Rotary positions turn pairs, so dim / num_heads must be even", "position", "dim", "num_heads")
+
+    def _check_encoder(self) -> None:
+        if self.encoder is None:
+            return
+        if self.tie_weights:
+            self._refuse("An encoder has no output over tokens to tie; leave tie_weights out", "encoder", "tie_weights")
+        if self.context_dim is not None:
+            self._refuse("Only a decoder attends to a context; leave one out", "encoder", "context_dim")
+
+    def _check_dropout(self) -> None:
+        if self.dropout.token_how == "remove" and not self.removes_tokens:
+            reason = "Causal order and rotary positions do not survive removal; use 'mask'"
+            self._refuse(reason, "dropout.token_how", "encoder", "position")
+        if self.dropout.cross_attn_tokens and self.context_dim is None:
+            self._refuse("Without a context there is nothing to drop", "dropout.cross_attn_tokens", "context_dim")
+
+    def _refuse(self, reason: str, *fields: str) -> NoReturn:
+        values = ", ".join(f"{field}={attrgetter(field)(self)!r}" for field in fields)
+        raise ValueError(f"Transformer({values}) makes no sense. {reason}.")

@@ -34,6 +34,8 @@ class GenerationMixin(nn.Module):
         stop_ids: Sequence[int] = (),
         generator: torch.Generator | None = None,
         *,
+        context: Tensor | None = None,
+        context_mask: Tensor | None = None,
         allow_dropout: bool = False,
     ) -> Prompts:
         """Continue prompts and return them with what was added, in the form in which they came.
@@ -53,27 +55,31 @@ class GenerationMixin(nn.Module):
             top_p: Draw from the fewest tokens whose probabilities sum to this.
             stop_ids: Tokens that end a text.
             generator: Source of the draws, in place of the global one.
+            context: As in ``forward``, one row per prompt.
+            context_mask: As in ``forward``.
             allow_dropout: Run even though dropout is active, as in Monte Carlo dropout.
 
         Raises:
             RuntimeError: If dropout is active and was not allowed.
-            ValueError: If a prompt is empty or longer than ``context_length``, or a sampling option is out of range.
+            ValueError: If the network is an encoder, a prompt is empty or longer than ``context_length``, or a
+                sampling option is out of range.
         """
+        network = cast("Transformer", self)
         active = [name for name, layer in self.named_modules() if isinstance(layer, LiveRate) and not layer.idle]
         if active and not allow_dropout:
             raise RuntimeError(
                 f"generate() was called with dropout active at {len(active)} sites, {active[0]!r} among them. "
                 "Call .eval() first, or pass allow_dropout=True."
             )
+        if network.config.encoder is not None:
+            raise ValueError("generate() needs a decoder, but this Transformer was built with encoder=. Leave it out.")
         check_sampling(temperature=temperature, top_k=top_k, top_p=top_p)
         choose = partial(choose_tokens, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
-        network = cast("Transformer", self)
+        prompts = [prompt_ids] if isinstance(prompt_ids, Tensor) and prompt_ids.dim() == 1 else list(prompt_ids)
+        texts = _continue(network, prompts, max_new_tokens, choose, stop_ids, (context, context_mask))
         if isinstance(prompt_ids, list):
-            return _continue(network, prompt_ids, max_new_tokens, choose, stop_ids)
-        if prompt_ids.dim() == 1:
-            return _continue(network, [prompt_ids], max_new_tokens, choose, stop_ids)[0]
-        rows = _continue(network, list(prompt_ids), max_new_tokens, choose, stop_ids)
-        return _fill(rows)
+            return texts
+        return texts[0] if prompt_ids.dim() == 1 else _fill(texts)
 
 
 @torch.inference_mode()
@@ -83,15 +89,16 @@ def _continue(
     max_new_tokens: int,
     choose: Callable[[Tensor], Tensor],
     stop_ids: Sequence[int],
+    context: tuple[Tensor | None, Tensor | None],
 ) -> list[Tensor]:
     """Prompts are aligned at their ends, so that all rows write the same column next."""
-    width = _check_prompts(prompts, network.config.context_length)
-    device = network.device
+    width = _check_prompts(prompts, network.config.num_positions)
+    device = next(network.parameters()).device
     starts = [width - len(prompt) for prompt in prompts]
     tokens = torch.zeros(len(prompts), width + max_new_tokens, dtype=torch.long, device=device)
     for row, start, prompt in zip(tokens, starts, prompts, strict=True):
         row[start:width] = prompt
-    window = Window(network, tokens, starts)
+    window = Window(network, tokens, starts, network.prepare_context(*context))
     stops = torch.tensor(stop_ids, dtype=torch.long, device=device)
     ends = torch.full((len(prompts),), width, device=device)
     running = torch.ones(len(prompts), dtype=torch.bool, device=device)

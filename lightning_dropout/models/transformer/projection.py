@@ -6,7 +6,9 @@ import math
 
 from torch import nn
 
-__all__ = ["Embedding", "Projection"]
+__all__ = ["EMBEDDING_STD", "Embedding", "Projection"]
+
+EMBEDDING_STD = 0.02
 
 
 class Projection(nn.Linear):
@@ -28,8 +30,8 @@ class Projection(nn.Linear):
 
 
 class Embedding(nn.Embedding):
-    """An embedding with normal entries of standard deviation 0.02."""
+    """An embedding with normal entries of standard deviation ``EMBEDDING_STD``, as in GPT-2."""
 
     def reset_parameters(self) -> None:
         """Draw the entries."""
-        nn.init.normal_(self.weight, std=0.02)
+        nn.init.normal_(self.weight, std=EMBEDDING_STD)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from lightning_dropout.models.transformer.cache import LayerCache
+from lightning_dropout.models.transformer.positions import Positions
+from lightning_dropout.models.transformer.scope import Context
 
 if TYPE_CHECKING:
     from lightning_dropout.models.transformer.model import Transformer
@@ -23,25 +25,30 @@ class Window:
     Rows slide each on their own, so that no row's text depends on the others in the batch.
     """
 
-    def __init__(self, network: Transformer, tokens: Tensor, starts: Sequence[int]) -> None:
+    def __init__(
+        self, network: Transformer, tokens: Tensor, starts: Sequence[int], context: Context | None = None
+    ) -> None:
         config = network.config
         self._network, self._tokens, self._starts = network, tokens, list(starts)
-        self._context_length = config.context_length
+        self._context_length, self._context = config.num_positions, context
         self._first = self._end = 0
-        capacity = min(tokens.shape[1], config.context_length)
-        shape = (len(starts), config.num_kv_heads, capacity, config.head_dim)
-        self._caches = [LayerCache(shape, device=tokens.device, dtype=network.dtype) for _ in range(config.num_layers)]
+        capacity = min(tokens.shape[1], config.num_positions)
+        shape = (len(starts), config.key_value_heads, capacity, config.head_dim)
+        dtype = next(network.parameters()).dtype
+        self._caches = [LayerCache(shape, device=tokens.device, dtype=dtype) for _ in range(config.num_layers)]
 
     def next_logits(self, end: int) -> Tensor:
         """Logits, ``(batch, vocab)``, of the tokens in column ``end``, after reading all columns before it."""
         if end - self._first > self._context_length:
             self._slide(end)
         columns, self._end = slice(self._end, end), end
-        positions: slice | Tensor = slice(columns.start - self._first, end - self._first)
+        positions: Positions = slice(columns.start - self._first, end - self._first)
         mask = None
         if max(self._starts) > self._first:
             positions, mask = self._align(columns)
-        return self._network.next_logits(self._tokens[:, columns], positions, mask, self._caches)
+        return self._network.read(
+            self._tokens[:, columns], positions, mask=mask, context=self._context, caches=self._caches
+        )
 
     def _slide(self, end: int) -> None:
         latest = end - max(self._context_length // 2, 1)
