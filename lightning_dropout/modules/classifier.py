@@ -33,7 +33,7 @@ class Classifier(NetworkModule):
         **settings: The settings of ``NetworkModule``: ``lr``, ``weight_decay``, ``r_drop``, ``compile``, ...
 
     Raises:
-        ValueError: If the network returns another number of classes.
+        ValueError: If a setting is out of range, or if the network returns another number of classes.
 
     Example:
         >>> import torch
@@ -52,6 +52,11 @@ class Classifier(NetworkModule):
         calibration: bool = False,
         **settings: Any,
     ) -> None:
+        if not 0.0 <= label_smoothing < 1.0 or not mixup >= 0.0:
+            raise ValueError(
+                f"Classifier(label_smoothing={label_smoothing}, mixup={mixup}) makes no sense. Give label_smoothing in "
+                "[0, 1) and mixup from 0."
+            )
         metrics = MetricCollection({"accuracy": MulticlassAccuracy(num_classes, average="micro")})
         if calibration:
             metrics.add_metrics({"calibration_error": MulticlassCalibrationError(num_classes)})

@@ -49,8 +49,8 @@ class NetworkModule(LightningModule):
         compile: Run the network through ``torch.compile``.
 
     Raises:
-        ValueError: At fit start, if the trainer has no known number of steps, if there are no blocks to checkpoint, or
-            if Concrete dropout would be sharded.
+        ValueError: If a setting is negative; at fit start, if the trainer has no known number of steps, if there are
+            no blocks to checkpoint, or if Concrete dropout would be sharded.
     """
 
     def __init__(
@@ -68,6 +68,10 @@ class NetworkModule(LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        numbers = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "r_drop": r_drop}
+        for name, value in numbers.items():
+            if not value >= 0.0:
+                raise ValueError(f"{type(self).__name__}({name}={value}) makes no sense. Give a number from 0.")
         self.save_hyperparameters(ignore=["network", "metrics"])
         if "_instantiator" in self.hparams:
             # LightningCLI hands over its configuration, where the network is a class path and worth keeping.
@@ -76,7 +80,7 @@ class NetworkModule(LightningModule):
         self.val_metrics, self.test_metrics = metrics.clone(prefix="val_"), metrics.clone(prefix="test_")
         self.lr, self.weight_decay, self.betas = lr, weight_decay, betas
         self.warmup, self.min_lr_ratio = warmup, min_lr_ratio
-        self.r_drop = r_drop
+        self.agreement = r_drop  # whoever looks for dropout sites would take an attribute called r_drop for a rate
         self.activation_checkpointing, self.compiled = activation_checkpointing, compile
         self.concrete = any(isinstance(module, ConcreteDropout) for module in network.modules())
 
@@ -106,10 +110,10 @@ class NetworkModule(LightningModule):
         inputs, targets = self.augment(*batch)
         outputs = self(inputs)
         loss = self.training_loss(outputs, targets)
-        if self.r_drop:
+        if self.agreement:
             again = self(inputs)
             loss = 0.5 * (loss + self.training_loss(again, targets))
-            loss = loss + self.r_drop * self.disagreement(outputs, again, targets)
+            loss = loss + self.agreement * self.disagreement(outputs, again, targets)
         if self.concrete:
             loss = loss + concrete_regularization(self.network)
         # The bar reads its values after every batch, which would make the host wait for a CUDA device.

@@ -9,6 +9,7 @@ from lightning_dropout.layers import Dropout
 from lightning_dropout.layers.concrete import ConcreteDropout, concrete_regularization
 from lightning_dropout.modules import Classifier, LanguageModel, Regressor
 from lightning_dropout.modules.r_drop import symmetric_kl
+from lightning_dropout.sites import find_sites
 
 
 class Blocks(nn.Module):
@@ -112,11 +113,15 @@ def test_checkpointing_without_blocks_is_refused():
         module.configure_model()
 
 
-@pytest.mark.parametrize("network", [Blocks(rate=0.0), nn.Sequential(nn.Linear(4, 8), Dropout(0.0), nn.Linear(8, 3))])
-@pytest.mark.parametrize("activation_checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("network", "activation_checkpointing"),
+    [
+        (Blocks(rate=0.0), False),
+        (Blocks(rate=0.0), True),
+        (nn.Sequential(nn.Linear(4, 8), Dropout(0.0), nn.Linear(8, 3)), False),
+    ],
+)
 def test_compiled_networks_give_the_same_losses_and_names(network, activation_checkpointing):
-    if activation_checkpointing and isinstance(network, nn.Sequential):
-        pytest.skip("has no blocks")
     torch._dynamo.reset()
     module = Classifier(network, num_classes=3, compile=True, activation_checkpointing=activation_checkpointing)
     names = list(module.state_dict())
@@ -126,6 +131,40 @@ def test_compiled_networks_give_the_same_losses_and_names(network, activation_ch
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     torch.testing.assert_close(compiled, step(Classifier(network, num_classes=3)))
     assert list(module.state_dict()) == names
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": -1.0}, r"Classifier\(lr=-1\.0\) makes no sense"),
+        ({"r_drop": float("nan")}, r"Classifier\(r_drop=nan\) makes no sense"),
+        (
+            {"label_smoothing": 1.0},
+            r"Classifier\(label_smoothing=1\.0, mixup=0\.0\) .* Give label_smoothing in \[0, 1\)",
+        ),
+        ({"mixup": -0.2}, r"mixup=-0\.2\) makes no sense"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Classifier(Blocks(), num_classes=3, **settings)
+
+
+def test_the_dropout_sites_of_a_module_are_those_of_its_network():
+    module = Classifier(Blocks(num_blocks=1), num_classes=3, r_drop=0.5, label_smoothing=0.1, mixup=0.2)
+    assert find_sites(module).rates() == {"network.blocks.0.2": 0.5}
+
+
+def test_copies_of_a_compiled_module_run_their_own_network():
+    module = Classifier(Blocks(rate=0.0), num_classes=3, compile=True)
+    module.configure_model()
+    copied = copy.deepcopy(module)
+    for parameter in copied.parameters():
+        nn.init.zeros_(parameter)
+    with torch.compiler.set_stance("force_eager"):
+        x = torch.ones(2, 4)
+        assert copied(x).eq(0).all()
+        assert module(x).ne(0).any()
 
 
 def test_losses_are_computed_in_fp32():
