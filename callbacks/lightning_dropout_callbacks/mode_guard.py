@@ -11,6 +11,7 @@ from torch import nn
 
 from lightning_dropout.sites import Sites, find_sites
 from lightning_dropout_callbacks.eval_probe import EvalProbe
+from lightning_dropout_callbacks.mc_dropout import MCDropout
 
 __all__ = ["DropoutModeError", "ModeGuard"]
 
@@ -153,8 +154,9 @@ class ModeGuard(Callback):
     def on_predict_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Begin to observe the batch."""
-        self._start_batch(pl_module, trainer.num_predict_batches)
+        """Begin to observe the batch, unless its dropout is meant."""
+        if not _is_sampling(trainer):
+            self._start_batch(pl_module, trainer.num_predict_batches)
 
     def _start_batch(self, pl_module: LightningModule, num_batches: Iterable[float]) -> None:
         self._probe.start_batch(pl_module, pl_module.device, only_batch=sum(num_batches) == 1)
@@ -192,8 +194,9 @@ class ModeGuard(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Name the dropout calls that were active in the batch."""
-        self._end_batch(pl_module, "predict")
+        """Name the dropout calls that were active in the batch, unless they are meant."""
+        if not _is_sampling(trainer):
+            self._end_batch(pl_module, "predict")
 
     def _end_batch(self, pl_module: LightningModule, stage: str) -> None:
         events = [event for event in self._probe.end_batch(pl_module.device) if event.module not in self._reported]
@@ -221,6 +224,11 @@ class ModeGuard(Callback):
         if self.on_violation == "raise":
             raise DropoutModeError(message)
         rank_zero_warn(f"ModeGuard: {message}")
+
+
+def _is_sampling(trainer: Trainer) -> bool:
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return any(isinstance(callback, MCDropout) for callback in callbacks)
 
 
 def _active_sites(model: nn.Module, *, training: bool) -> Sites:
