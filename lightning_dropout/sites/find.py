@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Real
 
 from torch import nn
 
+from lightning_dropout.layers.rate import LiveRate
+from lightning_dropout.sites.code import class_name
+from lightning_dropout.sites.kinds import kind_of_attribute, same_rate
+from lightning_dropout.sites.places import Place, holder_of, read_place
 from lightning_dropout.sites.site import Site
 from lightning_dropout.sites.sites import Sites
-from lightning_dropout.sites.storage import storages_of
+from lightning_dropout.sites.storage import Storage, storages_of
 
 __all__ = ["clean_name", "find_sites"]
 
@@ -38,29 +43,77 @@ def find_sites(model: nn.Module) -> Sites:
         raise TypeError(f"find_sites() takes a torch.nn.Module, not {type(model).__name__}.")
     if isinstance(model, nn.parallel.DistributedDataParallel):
         model = model.module
-    names: dict[nn.Module, list[str]] = {}
+    paths: dict[nn.Module, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
-        names.setdefault(module, []).append(clean_name(path))
-    sites = []
-    for module, paths in names.items():
-        storages = storages_of(module)
-        for storage in storages:
-            _check(module, storage.attribute, paths[0])
-            suffix = storage.attribute if len(storages) > 1 else ""
-            site_names = tuple(".".join(filter(None, (path, suffix))) or storage.attribute for path in paths)
-            sites.append(Site(module, storage.attribute, kind=storage.kind, names=tuple(dict.fromkeys(site_names))))
-    return Sites(sites)
+        paths.setdefault(module, []).append(path)
+    finder = _Finder()
+    for module, its_paths in paths.items():
+        finder.visit(module, its_paths)
+    return finder.sites()
 
 
 def clean_name(path: str) -> str:
     """``path`` of a module without what wrappers put into it."""
-    return ".".join(part for part in path.split(".") if part not in _WRAPPERS)
+    return ".".join(part for part in path.split(".") if part and part not in _WRAPPERS)
 
 
-def _check(module: nn.Module, attribute: str, path: str) -> None:
-    where = f"{type(module).__name__}.{attribute} at {path!r}"
+class _Finder:
+    """Collects sites, module by module; a module comes before its children, of which it may know more than they do."""
+
+    def __init__(self) -> None:
+        self._sites: dict[tuple[int, str], Site] = {}
+        self._kinds: dict[nn.Module, str] = {}
+        self._twins: dict[nn.Module, list[Place]] = {}
+
+    def sites(self) -> Sites:
+        """What was found so far."""
+        return Sites(list(self._sites.values()))
+
+    def visit(self, module: nn.Module, paths: Sequence[str]) -> None:
+        """Add the sites of ``module`` itself."""
+        layers = {name: child for name, child in module._modules.items() if "drop" in name and child is not None}
+        cls: type = type(module)
+        for name, layer in layers.items():
+            if kind_of_attribute(name, class_name(cls)) == "attention":
+                self._kinds.setdefault(layer, "attention")
+        storages = storages_of(module)
+        if layers:
+            storages = tuple(storage for storage in storages if not self._is_twin(module, storage, layers))
+        for storage in storages:
+            self._add(module, storage, paths, is_only=len(storages) == 1)
+
+    def _add(self, module: nn.Module, storage: Storage, paths: Sequence[str], *, is_only: bool) -> None:
+        attribute = storage.attribute
+        is_only = is_only and "." not in attribute
+        names = [clean_name(path if is_only and path else f"{path}.{attribute}") for path in paths]
+        _check(module, attribute, paths[0])
+        key = id(holder_of(module, attribute)[0]), attribute
+        if (tied := self._sites.get(key)) is not None:
+            tied.names = tuple(dict.fromkeys((*tied.names, *names)))
+            return
+        kind = self._kinds.get(module, "element") if storage.kind == "element" else storage.kind
+        twins = tuple(self._twins.get(module, ()))
+        self._sites[key] = Site(module, attribute, kind=kind, names=tuple(dict.fromkeys(names)), twins=twins)
+
+    def _is_twin(self, module: nn.Module, storage: Storage, layers: dict[str, nn.Module]) -> bool:
+        """Whether a float is a copy of the rate of a dropout layer beside it, which then moves with that layer."""
+        for name, layer in layers.items():
+            own = storages_of(layer)
+            if len(own) != 1 or isinstance(layer, LiveRate):
+                continue
+            on_same_weights = storage.kind == self._kinds.get(layer) == "attention" and (
+                read_place(layer, own[0].attribute) == read_place(module, storage.attribute)
+            )
+            if on_same_weights or same_rate(storage.attribute, name):
+                self._twins.setdefault(layer, []).append((module, storage.attribute))
+                return True
+        return False
+
+
+def _check(module: nn.Module, attribute: str, name: str) -> None:
+    where = f"{type(module).__name__}.{attribute} at {name!r}"
     try:
-        rate = getattr(module, attribute)
+        rate = read_place(module, attribute)
     except AttributeError:
         raise ValueError(f"{where} does not exist. Register the attribute that holds the dropout rate.") from None
     if isinstance(rate, bool) or not isinstance(rate, Real):

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 from lightning_dropout.layers.rate import check_rate
+from lightning_dropout.sites.places import Place, read_place, write_place
 
 __all__ = ["Site"]
 
@@ -19,19 +20,24 @@ _base_rates: WeakKeyDictionary[nn.Module, dict[str, float]] = WeakKeyDictionary(
 class Site:
     """One place in a model where dropout happens: a module and the attribute that holds its rate.
 
-    ``rate`` is the rate now and can be set; ``base_rate`` is the rate as built.
+    ``rate`` is the rate now and can be set; ``base_rate`` is the rate as built. ``attribute`` is a path from the
+    module: ``"p"``, an item of a tuple as in ``"layer_dropouts.3"``, or ``"config.layerdrop"``. ``twins`` are copies of
+    the rate elsewhere, such as a float that was read off a dropout layer beside it; they are written together.
 
     Raises:
         ValueError: On setting a rate that is no number in [0, 1].
     """
 
-    __slots__ = ("attribute", "kind", "module", "names")
+    __slots__ = ("attribute", "kind", "module", "names", "twins")
 
-    def __init__(self, module: nn.Module, attribute: str, *, kind: str, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, module: nn.Module, attribute: str, *, kind: str, names: tuple[str, ...], twins: tuple[Place, ...] = ()
+    ) -> None:
         self.module = module
         self.attribute = attribute
         self.kind = kind
         self.names = names
+        self.twins = twins
 
     @property
     def name(self) -> str:
@@ -52,13 +58,13 @@ class Site:
     @property
     def rate(self) -> float:
         """Probability of dropping now."""
-        return float(getattr(self.module, self.attribute))
+        return float(read_place(self.module, self.attribute))
 
     @rate.setter
     def rate(self, rate: float) -> None:
         value = check_rate(rate, what=f"rate for site '{self.name}'")
         _base_rates.setdefault(self.module, {}).setdefault(self.attribute, self.rate)
-        setattr(self.module, self.attribute, value)
+        self.write(value)
 
     @property
     def base_rate(self) -> float:
@@ -69,7 +75,13 @@ class Site:
         """Go back to the base rate."""
         bases = _base_rates.get(self.module, {})
         if self.attribute in bases:
-            setattr(self.module, self.attribute, bases.pop(self.attribute))
+            self.write(bases.pop(self.attribute))
+
+    def write(self, rate: float) -> None:
+        """Put a rate in place as it is: not checked, and not remembered as a change of the base rate."""
+        write_place(self.module, self.attribute, rate)
+        for module, attribute in self.twins:
+            write_place(module, attribute, rate)
 
     def __repr__(self) -> str:
         return f"Site({self.name!r}, kind={self.kind!r}, rate={self.rate:g}, base_rate={self.base_rate:g})"

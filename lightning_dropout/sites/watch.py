@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -15,11 +13,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from lightning_dropout.sites.calls import dropout_call
-from lightning_dropout.sites.find import clean_name
+from lightning_dropout.sites.location import locate, module_names
 
 __all__ = ["DropoutEvent", "watch_dropout"]
-
-_INSIDE = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ class DropoutEvent:
 class _Watch(TorchFunctionMode):
     def __init__(self, model: nn.Module, events: list[DropoutEvent]) -> None:
         super().__init__()
-        self._names = {module: clean_name(path) for path, module in model.named_modules()}
+        self._names = module_names(model)
         self._events = events
 
     def __torch_function__(
@@ -53,27 +49,9 @@ class _Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         call = dropout_call(func, args)
         if call is not None and (rate := call.active_rate(args, kwargs)) > 0.0:
-            self._events.append(self._event(call.name, rate, sys._getframe(1)))
+            where = locate(self._names, sys._getframe(1))
+            self._events.append(DropoutEvent(call.name, rate, where.module, where.file, where.line))
         return func(*args, **kwargs)
-
-    def _event(self, call: str, rate: float, frame: FrameType | None) -> DropoutEvent:
-        module, file, line = None, "?", 0
-        while frame is not None and (module is None or file == "?"):
-            if module is None:
-                module = self._names.get(_module_of(frame))
-            filename = frame.f_code.co_filename
-            if file == "?" and not filename.startswith(_INSIDE):
-                file, line = filename, frame.f_lineno
-            frame = frame.f_back
-        return DropoutEvent(call, rate, module, file, line)
-
-
-def _module_of(frame: FrameType) -> Any:
-    """The module whose method, or whose helper function, runs in ``frame``."""
-    for name in ("self", "module"):
-        if isinstance(value := frame.f_locals.get(name), nn.Module):
-            return value
-    return None
 
 
 @contextmanager
