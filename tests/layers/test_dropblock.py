@@ -42,8 +42,6 @@ def test_the_mean_of_the_maps_is_kept_unless_everything_is_dropped(rate, size, h
     torch.manual_seed(seed)
     output = DropBlock2d(rate, block_size=size)(torch.ones(2, 3, height, width))
     assert output.mean().item() == pytest.approx(1.0 if output.any() else 0.0, abs=1e-5)
-    if rate < 0.5:
-        assert output.any()
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])

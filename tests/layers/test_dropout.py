@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 
-import lightning_dropout.layers.dropout as dropout_module
 from lightning_dropout.layers import (
     AlphaDropout,
     Dropout,
@@ -54,27 +53,31 @@ def test_takes_the_place_of_torchs_layer(ours, theirs, shape):
 
 @as_torch
 @pytest.mark.parametrize("p", [0.2, 0.5])
-def test_compiled_arithmetic_equals_torchs_on_the_same_mask(ours, theirs, shape, p, monkeypatch):
-    x = torch.randn(shape)
+def test_compiled_code_shares_masks_and_scales_as_torch_does(ours, theirs, shape, p):
+    layer, x = compiled(ours(p)), torch.randn(shape)
     torch.manual_seed(7)
-    expected = theirs(p)(x)
+    kept = layer(torch.full(shape, 5.0)) > 0  # 5 is far above what alpha dropout puts in its place
     torch.manual_seed(7)
-    marks = theirs(p)(torch.full(shape, 5.0))
-    layer = ours(p)
+    output = layer(x)
+    torch_kept = theirs(p)(torch.full(shape, 5.0)) > 0
+    for dim in range(len(shape)):
+        assert shared(kept, dim) == shared(torch_kept, dim)
+    if issubclass(theirs, (nn.AlphaDropout, nn.FeatureAlphaDropout)):
+        saturation = -1.0507009873554805 * 1.6732632423543772
+        a = ((1 - p) * (1 + p * saturation**2)) ** -0.5
+        expected = a * torch.where(kept, x, saturation) - a * p * saturation
+    else:
+        expected = x * kept / (1 - p)
+    torch.testing.assert_close(output, expected)
 
-    def same_mask(mask_shape, rate, device):
-        kept = marks > 0  # 5 is far above what alpha dropout puts in its place
-        for dim, size in enumerate(mask_shape):
-            kept = kept if size > 1 else kept.narrow(dim, 0, 1)
-        assert kept.shape == mask_shape
-        assert kept.expand(shape).equal(marks > 0)
-        return kept
 
-    monkeypatch.setattr(dropout_module, "keep_mask", same_mask)
-    monkeypatch.setattr(
-        dropout_module, "drop", lambda x, rate, shape: x * same_mask(shape, rate, x.device) / (1 - rate)
-    )
-    torch.testing.assert_close(layer.compiled(x), expected)
+def compiled(layer):
+    torch._dynamo.reset()
+    return torch.compile(layer, backend="eager", fullgraph=True)
+
+
+def shared(mask, dim):
+    return mask.equal(mask.narrow(dim, 0, 1).expand_as(mask))
 
 
 def test_the_worked_example():
@@ -86,39 +89,35 @@ def test_the_worked_example():
     assert layer.eval()(x).tolist() == [2.0, 4.0, 6.0, 8.0]
 
 
-@pytest.mark.parametrize("form", ["eager", "compiled"])
+@pytest.mark.parametrize("form", [lambda layer: layer, compiled], ids=["eager", "compiled"])
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_alpha_dropout_keeps_mean_0_and_variance_1(form, p):
-    x = torch.randn(1000, 1000)
-    output = getattr(AlphaDropout(p), form)(x).double()
+    output = form(AlphaDropout(p))(torch.randn(1000, 1000)).double()
     assert output.mean().item() == pytest.approx(0.0, abs=5 * math.sqrt(1 / 1e6))
     spread = (output.pow(4).mean().item() - 1) ** 0.5
     assert output.var().item() == pytest.approx(1.0, abs=5 * spread / 1000)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("form", ["eager", "compiled"])
+@pytest.mark.parametrize("form", [lambda layer: layer, compiled], ids=["eager", "compiled"])
 def test_alpha_dropout_drops_the_rate(form, dtype):
-    output = getattr(AlphaDropout(0.001), form)(torch.ones(1000, 1000, dtype=dtype))
+    output = form(AlphaDropout(0.001))(torch.ones(1000, 1000, dtype=dtype))
     assert (output < 0).double().mean().item() == pytest.approx(0.001, abs=5 * math.sqrt(0.001 / 1e6))
 
 
 def test_compiled_code_leaves_out_a_layer_built_at_0_until_something_drives_it():
-    torch._dynamo.reset()
     layer, x = Dropout(0.0), torch.ones(100)
-    compiled = torch.compile(lambda x: layer(x) + 1, backend="eager", fullgraph=True)
+    network = compiled(lambda x: layer(x) + 1)
     state = torch.get_rng_state()
-    assert compiled(x).equal(x + 1)
+    assert network(x).equal(x + 1)
     assert torch.get_rng_state().equal(state)
     layer.rate = 0.5
-    assert set(compiled(x).unique().tolist()) == {1.0, 3.0}
+    assert set(network(x).unique().tolist()) == {1.0, 3.0}
 
 
 @pytest.mark.parametrize("layer_class", [Dropout, Dropout2d])
 def test_inplace_holds_when_compiled(layer_class):
-    torch._dynamo.reset()
-    layer = layer_class(0.5, inplace=True)
     x = torch.ones(2, 8, 2, 2)
-    output = torch.compile(layer, backend="eager", fullgraph=True)(x)
+    output = compiled(layer_class(0.5, inplace=True))(x)
     assert output.equal(x)
     assert set(x.unique().tolist()) == {0.0, 2.0}
