@@ -7,6 +7,7 @@ from lightning_dropout.models.transformer import (
     PatchConfig,
     RotaryConfig,
     RotaryScaling,
+    TextGenerator,
     Transformer,
     TransformerDropout,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "PatchConfig",
     "RotaryConfig",
     "RotaryScaling",
+    "TextGenerator",
     "Transformer",
     "TransformerDropout",
 ]

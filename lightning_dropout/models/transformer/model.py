@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lightning_dropout.layers import Dropout, TokenDropout
 from lightning_dropout.models.transformer.block import Block, make_norm
 from lightning_dropout.models.transformer.cache import LayerCache
+from lightning_dropout.models.transformer.checkpoint import CheckpointMixin
 from lightning_dropout.models.transformer.config import TransformerConfig
 from lightning_dropout.models.transformer.dropout import TransformerDropout
 from lightning_dropout.models.transformer.embedding import ClassToken, make_embedding
@@ -24,7 +25,7 @@ from lightning_dropout.models.transformer.scope import Context, Scope, attention
 __all__ = ["Transformer"]
 
 
-class Transformer(GenerationMixin):
+class Transformer(GenerationMixin, CheckpointMixin):
     """A causal language model, an encoder that classifies text or images, or a decoder that attends to a context.
 
     By default in the form of Llama. GPT-2's form is ``position="learned", norm="layer", activation="gelu_tanh",
