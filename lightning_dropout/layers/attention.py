@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_dropout.layers.mask import drop
+from lightning_dropout.layers import functional
 from lightning_dropout.layers.rate import LiveRate
 
 __all__ = ["AttentionDropout", "ContextDropout"]
@@ -34,7 +34,9 @@ class AttentionDropout(LiveRate):
         if self.idle:
             return _attention(q, k, v, 0.0, mask, is_causal)
         if torch.compiler.is_compiling():
-            return _live_attention(q, k, v, self.rate_tensor, mask, is_causal)
+            return functional.attention(
+                q, k, v, self.rate_tensor, self.host_rate_tensor, mask=mask, is_causal=is_causal
+            )
         return _attention(q, k, v, self.rate, mask, is_causal)
 
 
@@ -55,7 +57,7 @@ class ContextDropout(LiveRate):
         if self.idle:
             return context
         if torch.compiler.is_compiling():
-            return drop(context, self.rate_tensor, context.shape)
+            return functional.dropout(context, self.rate_tensor)
         return F.dropout(context, self.rate)
 
 
@@ -64,16 +66,3 @@ def _attention(q: Tensor, k: Tensor, v: Tensor, rate: float, mask: Tensor | None
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=rate, is_causal=is_causal, enable_gqa=enable_gqa
     )
-
-
-def _live_attention(q: Tensor, k: Tensor, v: Tensor, rate: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
-    """Attention in plain operations, because the fused ones take the rate as a float that would be compiled in."""
-    if q.shape[1] != k.shape[1]:
-        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-    if is_causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf"))
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype)
-    return drop(weights, rate, weights.shape) @ v

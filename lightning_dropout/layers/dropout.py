@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from lightning_dropout.layers.mask import drop, keep_mask
+from lightning_dropout.layers import functional
 from lightning_dropout.layers.rate import LiveRate
 
 __all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "FeatureAlphaDropout"]
 
-# -scale * alpha of SELU: the value a unit saturates to (Klambauer et al. 2017).
-_SATURATION = 1.7580993408473766
-
 
 class _LiveDropout(LiveRate, _DropoutNd):
     """What they have in common: torch's constructor, torch's kernel in eager, ours when compiled."""
+
+    kernel: ClassVar[staticmethod[..., Tensor]]
+    live_kernel: ClassVar[staticmethod[[Tensor, Tensor], Tensor]]
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__(p)
@@ -37,23 +37,11 @@ class _LiveDropout(LiveRate, _DropoutNd):
     def forward(self, input: Tensor) -> Tensor:
         """Drop from ``input`` in training; return it as it is in eval."""
         if not torch.compiler.is_compiling():
-            return self.eager(input)
+            return self.kernel(input, self.rate, self.training, self.inplace)
         if self.idle:
             return input
-        output = self.compiled(input)
+        output = self.live_kernel(input, self.rate_tensor)
         return input.copy_(output) if self.inplace else output
-
-    def eager(self, input: Tensor) -> Tensor:
-        """Call torch's kernel."""
-        raise NotImplementedError
-
-    def compiled(self, input: Tensor) -> Tensor:
-        """The same distribution, drawn with the live rate."""
-        return drop(input, self.rate_tensor, self.mask_shape(input))
-
-    def mask_shape(self, input: Tensor) -> tuple[int, ...]:
-        """Shape of the mask, broadcast over ``input``."""
-        return tuple(input.shape)
 
     def extra_repr(self) -> str:
         """As torch prints it."""
@@ -70,89 +58,55 @@ class Dropout(_LiveDropout, nn.Dropout):
     """
 
     kind = "element"
-
-    def eager(self, input: Tensor) -> Tensor:
-        """Call torch's kernel."""
-        return F.dropout(input, self.rate, self.training, self.inplace)
+    kernel = staticmethod(F.dropout)
+    live_kernel = staticmethod(functional.dropout)
 
 
-class _LiveChannelDropout(_LiveDropout):
-    kind = "channel"
-    num_spatial: ClassVar[int]
-
-    def mask_shape(self, input: Tensor) -> tuple[int, ...]:
-        """One entry per sample and channel. An input without a batch dimension has a channel dimension first."""
-        num_leading = max(input.dim() - self.num_spatial, 1)
-        return (*input.shape[:num_leading], *(1,) * (input.dim() - num_leading))
-
-
-class Dropout1d(_LiveChannelDropout, nn.Dropout1d):
+class Dropout1d(_LiveDropout, nn.Dropout1d):
     """``torch.nn.Dropout1d``: drops whole channels of ``(batch, channels, length)``."""
 
-    num_spatial = 1
-
-    def eager(self, input: Tensor) -> Tensor:
-        """Call torch's kernel."""
-        return F.dropout1d(input, self.rate, self.training, self.inplace)
+    kind = "channel"
+    kernel = staticmethod(F.dropout1d)
+    live_kernel = staticmethod(functional.dropout1d)
 
 
-class Dropout2d(_LiveChannelDropout, nn.Dropout2d):
+class Dropout2d(_LiveDropout, nn.Dropout2d):
     """``torch.nn.Dropout2d``: drops whole channels of ``(batch, channels, height, width)``."""
 
-    num_spatial = 2
-
-    def eager(self, input: Tensor) -> Tensor:
-        """Call torch's kernel."""
-        return F.dropout2d(input, self.rate, self.training, self.inplace)
-
-    def mask_shape(self, input: Tensor) -> tuple[int, ...]:
-        """As torch does today: a 3-D input is read as ``(batch, channels, length)``."""
-        return (*input.shape[:2], *(1,) * (input.dim() - 2))
+    kind = "channel"
+    kernel = staticmethod(F.dropout2d)
+    live_kernel = staticmethod(functional.dropout2d)
 
 
-class Dropout3d(_LiveChannelDropout, nn.Dropout3d):
+class Dropout3d(_LiveDropout, nn.Dropout3d):
     """``torch.nn.Dropout3d``: drops whole channels of ``(batch, channels, depth, height, width)``."""
 
-    num_spatial = 3
-
-    def eager(self, input: Tensor) -> Tensor:
-        """Call torch's kernel."""
-        return F.dropout3d(input, self.rate, self.training, self.inplace)
+    kind = "channel"
+    kernel = staticmethod(F.dropout3d)
+    live_kernel = staticmethod(functional.dropout3d)
 
 
 class _LiveAlphaDropout(_LiveDropout):
+    """Never in place: torch's alpha layers take ``inplace`` and ignore it."""
+
     kind = "alpha"
 
     def forward(self, input: Tensor) -> Tensor:
-        """Drop from ``input`` in training, never in place: torch's alpha layers ignore ``inplace`` as well."""
+        """Drop from ``input`` in training; return it as it is in eval."""
         if not torch.compiler.is_compiling():
-            return self.eager(input)
-        return input if self.idle else self.compiled(input)
-
-    def compiled(self, input: Tensor) -> Tensor:
-        """Set what is dropped to the saturation value, then restore mean and variance by an affine map."""
-        rate = self.rate_tensor
-        a = ((_SATURATION**2 * rate + 1.0) * (1.0 - rate)).rsqrt()
-        a = torch.where(rate < 1.0, a, 0.0)
-        kept = torch.where(keep_mask(self.mask_shape(input), rate, input.device), input, -_SATURATION)
-        return torch.where(rate < 1.0, a * (kept + _SATURATION * rate), 0.0).to(input.dtype)
+            return self.kernel(input, self.rate, self.training)
+        return input if self.idle else self.live_kernel(input, self.rate_tensor)
 
 
 class AlphaDropout(_LiveAlphaDropout, nn.AlphaDropout):
     """``torch.nn.AlphaDropout``: keeps mean and variance of SELU networks (Klambauer et al. 2017)."""
 
-    def eager(self, input: Tensor) -> Tensor:
-        """Call torch's kernel."""
-        return F.alpha_dropout(input, self.rate, self.training)
+    kernel = staticmethod(F.alpha_dropout)
+    live_kernel = staticmethod(functional.alpha_dropout)
 
 
 class FeatureAlphaDropout(_LiveAlphaDropout, nn.FeatureAlphaDropout):
     """``torch.nn.FeatureAlphaDropout``: alpha dropout of whole channels of ``(batch, channels, ...)``."""
 
-    def eager(self, input: Tensor) -> Tensor:
-        """Call torch's kernel."""
-        return F.feature_alpha_dropout(input, self.rate, self.training)
-
-    def mask_shape(self, input: Tensor) -> tuple[int, ...]:
-        """One entry per sample and channel."""
-        return (*input.shape[:2], *(1,) * (input.dim() - 2))
+    kernel = staticmethod(F.feature_alpha_dropout)
+    live_kernel = staticmethod(functional.feature_alpha_dropout)

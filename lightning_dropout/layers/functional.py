@@ -11,9 +11,10 @@ import math
 import torch
 from torch import Tensor
 
+from lightning_dropout.layers.fused import fused_attention
 from lightning_dropout.layers.mask import drop, keep_mask
 
-__all__ = ["alpha_dropout", "attention", "channel_dropout", "dropout", "feature_alpha_dropout"]
+__all__ = ["alpha_dropout", "attention", "dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout"]
 
 # -scale * alpha of SELU: the value a unit saturates to (Klambauer et al. 2017).
 _SATURATION = 1.7580993408473766
@@ -24,8 +25,22 @@ def dropout(x: Tensor, rate: Tensor) -> Tensor:
     return drop(x, rate, x.shape)
 
 
-def channel_dropout(x: Tensor, rate: Tensor, *, num_spatial: int) -> Tensor:
-    """Drop whole channels of ``(batch, channels, *spatial)``, or of ``(channels, *spatial)``."""
+def dropout1d(x: Tensor, rate: Tensor) -> Tensor:
+    """Drop whole channels of ``(batch, channels, length)``, or of ``(channels, length)``."""
+    return _channel_dropout(x, rate, num_spatial=1)
+
+
+def dropout2d(x: Tensor, rate: Tensor) -> Tensor:
+    """Drop whole channels of ``(batch, channels, height, width)``; as in torch, 3-D input is ``dropout1d``'s."""
+    return _channel_dropout(x, rate, num_spatial=1 if x.dim() == 3 else 2)
+
+
+def dropout3d(x: Tensor, rate: Tensor) -> Tensor:
+    """Drop whole channels of ``(batch, channels, depth, height, width)``, or of one sample."""
+    return _channel_dropout(x, rate, num_spatial=3)
+
+
+def _channel_dropout(x: Tensor, rate: Tensor, *, num_spatial: int) -> Tensor:
     num_leading = max(x.dim() - num_spatial, 1)
     return drop(x, rate, (*x.shape[:num_leading], *(1,) * (x.dim() - num_leading)))
 
@@ -52,6 +67,7 @@ def attention(
     k: Tensor,
     v: Tensor,
     rate: Tensor,
+    host_rate: Tensor,
     *,
     mask: Tensor | None = None,
     is_causal: bool = False,
@@ -59,10 +75,13 @@ def attention(
 ) -> Tensor:
     """Scaled dot-product attention with dropout on the weights, after the softmax.
 
-    Queries are ``(..., heads, length, dim)``; keys and values may have fewer heads, each shared by a group of query
-    heads. ``mask`` is boolean, True where a query may look, or is added to the scores; it broadcasts to
+    On CUDA torch's fused kernels run, elsewhere plain operations that the compiler fuses. ``host_rate`` is ``rate``
+    on the CPU. Queries are ``(..., heads, length, dim)``; keys and values may have fewer heads, each shared by a group
+    of query heads. ``mask`` is boolean, True where a query may look, or is added to the scores; it broadcasts to
     ``(..., heads, length, keys)``.
     """
+    if q.is_cuda and q.dim() == 4 and not (mask is not None and mask.requires_grad):
+        return fused_attention(q, k, v, host_rate, mask=mask, is_causal=is_causal, scale=scale)
     if q.dim() > 3 and q.shape[-3] != k.shape[-3]:
         k, v = (x.repeat_interleave(q.shape[-3] // x.shape[-3], dim=-3) for x in (k, v))
     # Half of the scale on either side, as torch does it: safer against overflow in half precision.

@@ -37,7 +37,9 @@ class RateVector:
 
     def __init__(self, rates: Sequence[float]) -> None:
         self._floats = array("d", rates)
-        self.host = torch.frombuffer(self._floats, dtype=torch.float64) if rates else torch.empty(0, dtype=torch.float64)
+        self.host = (
+            torch.frombuffer(self._floats, dtype=torch.float64) if rates else torch.empty(0, dtype=torch.float64)
+        )
         self._copies: dict[torch.device, Tensor] = {}
 
     def __len__(self) -> int:
@@ -85,6 +87,8 @@ class LiveRate(nn.Module):
 
     kind: str
     rate_tensor: Tensor
+    #: The same on the CPU, for operators that read it when they are launched.
+    host_rate_tensor: Tensor
     #: True while the layer was built at rate 0 and nothing has driven it, so that compiled code may leave it out.
     dormant: bool
 
@@ -116,6 +120,7 @@ class LiveRate(nn.Module):
     def bind(self, rates: RateVector, index: int, device: torch.device | None = None) -> None:
         """Read the rate from entry ``index`` of ``rates`` from now on."""
         self._rates, self._index = rates, index
+        self.host_rate_tensor = rates.on(torch.device("cpu"))[index]
         self.rate_tensor = rates.on(device or torch.device("cpu"))[index]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LiveRate:
@@ -127,7 +132,7 @@ class LiveRate(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_rates", "_index", "rate_tensor"):
+        for name in ("_rates", "_index", "rate_tensor", "host_rate_tensor"):
             del state[name]
         return {**state, "rate": self.rate, "_rate_device": self.rate_tensor.device}
 

@@ -13,8 +13,7 @@ import copyreg
 import itertools
 from collections.abc import Callable
 from functools import cache, wraps
-from inspect import unwrap
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -23,12 +22,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lightning_dropout.layers import LiveRate
 from lightning_dropout.layers import functional as live
+from lightning_dropout.sites.code import names_read
+from lightning_dropout.sites.site import Site
 
 __all__ = ["attach", "detach", "is_attachable"]
 
 _KINDS = frozenset({"element", "channel", "alpha", "attention", "context", "embedding"})
 _STATE = ("_live_slots", "_live_tensors")
+Rate = tuple[Tensor, Tensor]
 _new_slots = (0.5 + n * 2.0**-40 for n in itertools.count(1))
 
 
@@ -65,19 +68,20 @@ def _slot(*role: object) -> float:
     return next(_new_slots)
 
 
-def is_attachable(module: nn.Module, kind: str) -> bool:
-    """Whether the rate of ``module`` goes into tensor operations, not into an RNN's kernel or a Python comparison."""
-    return kind in _KINDS and not isinstance(module, nn.RNNBase)
+def is_attachable(site: Site) -> bool:
+    """Whether a rate is an attribute that goes into tensor operations, not into an RNN or a Python comparison."""
+    return site.kind in _KINDS and "." not in site.attribute and not isinstance(site.module, (LiveRate, nn.RNNBase))
 
 
-def attach(module: nn.Module, attribute: str, rate: Tensor, *, parent: nn.Module | None, child_name: str) -> None:
-    """Let code that is compiled from now on read ``rate``, a 0-d tensor, where it would read ``module.attribute``.
+def attach(module: nn.Module, attribute: str, rate: Rate, *, parent: nn.Module | None, child_name: str) -> None:
+    """Let code that is compiled from now on read ``rate`` where it would read ``module.attribute``.
 
-    ``parent`` is the module around, which holds ``module`` under ``child_name``: some hand the rate of a dropout
-    layer to a fused attention instead of calling the layer.
+    ``rate`` is a 0-d tensor on the device of the model, and the same on the CPU. ``parent`` is the module around,
+    which holds ``module`` under ``child_name``: some hand the rate of a dropout layer to a fused attention instead of
+    calling the layer.
     """
     cls = _original(module)
-    if parent is not None and attribute in _names_in(_original(parent)):
+    if parent is not None and attribute in names_read(_original(parent)):
         slot = _slot(cls, attribute, _original(parent), child_name)
         _state(parent)["_live_tensors"][slot] = rate
         _swap_class(parent)
@@ -167,7 +171,7 @@ def _rate_property(name: str) -> property:
 class _LiveRates(TorchFunctionMode):
     """Turns dropout calls that carry a slot into calls with the live tensor behind it. Only ever traced."""
 
-    def __init__(self, tensors: dict[float, Tensor]) -> None:
+    def __init__(self, tensors: dict[float, Rate]) -> None:
         super().__init__()
         self.tensors = tensors
 
@@ -185,16 +189,16 @@ class _LiveRates(TorchFunctionMode):
         if func in _LIVE_CALLS:
             rate = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
             if self._has(rate):
-                return self._drop(func, self.tensors[rate], *args, **kwargs)
+                return self._drop(func, self.tensors[rate][0], *args, **kwargs)
         return func(*map(self._resolved, args), **{name: self._resolved(value) for name, value in kwargs.items()})
 
     def _resolved(self, value: Any) -> Any:
         """The live tensor where ``value`` is a slot, for modules that drop by their own arithmetic."""
         if isinstance(value, float):
             if value in self.tensors:
-                return self.tensors[value]
+                return self.tensors[value][0]
             if 1.0 - value in self.tensors:
-                return 1.0 - self.tensors[1.0 - value]
+                return 1.0 - self.tensors[1.0 - value][0]
         return value
 
     def _has(self, rate: Any) -> bool:
@@ -229,8 +233,8 @@ class _LiveRates(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> Tensor:
         if self._has(dropout_p):
-            rate = self.tensors[dropout_p]
-            return live.attention(query, key, value, rate, mask=attn_mask, is_causal=is_causal, scale=scale)
+            rate, host_rate = self.tensors[dropout_p]
+            return live.attention(query, key, value, rate, host_rate, mask=attn_mask, is_causal=is_causal, scale=scale)
         return F.scaled_dot_product_attention(
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
@@ -238,9 +242,9 @@ class _LiveRates(TorchFunctionMode):
 
 _LIVE_CALLS: dict[Callable[..., Any], Callable[[Tensor, Tensor], Tensor]] = {
     F.dropout: live.dropout,
-    F.dropout1d: lambda x, rate: live.channel_dropout(x, rate, num_spatial=1),
-    F.dropout2d: lambda x, rate: live.channel_dropout(x, rate, num_spatial=1 if x.dim() == 3 else 2),
-    F.dropout3d: lambda x, rate: live.channel_dropout(x, rate, num_spatial=3),
+    F.dropout1d: live.dropout1d,
+    F.dropout2d: live.dropout2d,
+    F.dropout3d: live.dropout3d,
     F.alpha_dropout: live.alpha_dropout,
     F.feature_alpha_dropout: live.feature_alpha_dropout,
 }
@@ -256,19 +260,3 @@ def _without_dispatch(function: Any) -> FunctionType:
 
 
 _multi_head_attention = _without_dispatch(F.multi_head_attention_forward)
-
-
-@cache
-def _names_in(cls: Any) -> frozenset[str]:
-    """All global and attribute names in the code of a module class and its bases."""
-    names: set[str] = set()
-    for base in cls.__mro__[: cls.__mro__.index(nn.Module)]:
-        for value in vars(base).values():
-            if callable(value) and (code := getattr(unwrap(value), "__code__", None)) is not None:
-                names |= _names_in_code(code)
-    return frozenset(names)
-
-
-def _names_in_code(code: CodeType) -> set[str]:
-    inner = (_names_in_code(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*inner)

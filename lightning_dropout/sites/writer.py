@@ -9,7 +9,6 @@ from torch import nn
 
 from lightning_dropout.layers.rate import LiveRate, RateVector, check_rate
 from lightning_dropout.sites.live import attach, detach, is_attachable
-from lightning_dropout.sites.site import Site
 from lightning_dropout.sites.sites import Sites
 
 __all__ = ["SiteWriter"]
@@ -41,7 +40,7 @@ class SiteWriter:
         self._largest = Sites(sorted(sites, key=lambda site: site.base_rate)[-1:])
         self._vector = RateVector(list(sites.rates().values()))
         self._foreign = [(site, site.base_rate) for site in sites if not isinstance(site.module, LiveRate)]
-        self._attached: list[tuple[Site, nn.Module | None]] = []
+        self._attached: list[tuple[nn.Module, str, nn.Module | None]] = []
         self._bind(model)
 
     def _claim(self) -> None:
@@ -63,10 +62,12 @@ class SiteWriter:
             if isinstance(site.module, LiveRate):
                 site.module.bind(self._vector, index, device)
                 site.module.dormant = False
-            elif is_attachable(site.module, site.kind):
-                parent, name = around.get(site.module, (None, ""))
-                attach(site.module, site.attribute, self._vector.on(device)[index], parent=parent, child_name=name)
-                self._attached.append((site, parent))
+            elif is_attachable(site):
+                rate = (self._vector.on(device)[index], self._vector.on(torch.device("cpu"))[index])
+                for module, attribute in ((site.module, site.attribute), *site.twins):
+                    parent, name = around.get(module, (None, ""))
+                    attach(module, attribute, rate, parent=parent, child_name=name)
+                    self._attached.append((module, attribute, parent))
 
     def set(self, rate: float) -> None:
         """Give every site the same rate.
@@ -77,7 +78,7 @@ class SiteWriter:
         rate = check_rate(rate, what=f"rate from {self.owner}")
         self._vector.fill(rate)
         for site, _ in self._foreign:
-            setattr(site.module, site.attribute, rate)
+            site.write(rate)
 
     def scale(self, factor: float) -> None:
         """Give every site ``factor`` times its base rate.
@@ -88,12 +89,12 @@ class SiteWriter:
         self._largest.check_factor(factor)
         self._vector.write(self._bases * factor)
         for site, base in self._foreign:
-            setattr(site.module, site.attribute, factor * base)
+            site.write(factor * base)
 
     def release(self) -> None:
         """Give the sites their base rates again and leave them to others."""
-        for site, parent in self._attached:
-            detach(site.module, site.attribute, parent=parent)
+        for module, attribute, parent in self._attached:
+            detach(module, attribute, parent=parent)
         self._attached = []
         self.sites.restore()
         for site in self.sites:
