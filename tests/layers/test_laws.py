@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.utils.checkpoint import checkpoint
 
+from lightning_dropout import layers
 from lightning_dropout.layers import (
     AlphaDropout,
-    ConcreteDropout,
+    AttentionDropout,
+    ContextDropout,
     DropBlock2d,
     DropConnect,
     Dropout,
@@ -29,10 +31,10 @@ from lightning_dropout.layers import (
     GaussianDropout,
     HeadDropout,
     LayerDropout,
+    LiveRate,
     LockedDropout,
     TokenDropout,
 )
-from lightning_dropout.sites import find_sites
 
 # |z| < 5 holds for a correct layer with probability 1 - 6e-7; the seed is fixed.
 CONFIDENCE_Z = 5.0
@@ -126,6 +128,12 @@ layers_with_draws = pytest.mark.parametrize("case", CASES_WITH_DRAWS.values(), i
 every_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 
 
+def test_no_layer_escapes_the_laws() -> None:
+    exported = {layer for layer in vars(layers).values() if isinstance(layer, type) and issubclass(layer, LiveRate)}
+    other_outputs = {TokenDropout, AttentionDropout, ContextDropout}
+    assert {type(case.build(0.1)) for case in CASES.values()} == exported - {LiveRate} - other_outputs
+
+
 def one_entry_per_mask(case: Case, output: Tensor) -> Tensor:
     if isinstance(case.build(0.0), LockedDropout):
         return output[:, 0]
@@ -199,6 +207,17 @@ def test_gradients_are_those_of_the_fixed_mask(case: Case, rate: float) -> None:
 
 
 @every_layer
+def test_activation_checkpointing_recomputes_the_same_mask(case: Case) -> None:
+    layer, gradients = case.build(0.5), []
+    for run in (case.run, partial(checkpoint, case.run, use_reentrant=False)):
+        x = torch.ones(case.shape, requires_grad=True)
+        torch.manual_seed(3)
+        run(layer, x).square().sum().backward()
+        gradients.append(x.grad)
+    assert gradients[0].equal(gradients[1])
+
+
+@every_layer
 def test_compiles_once_per_mode_while_the_rate_changes(case: Case) -> None:
     torch._dynamo.reset()
     graphs = CompileCounterWithBackend("aot_eager")
@@ -223,87 +242,18 @@ def test_compiles_once_per_mode_while_the_rate_changes(case: Case) -> None:
 
 def test_inductor_drops_the_same_fractions_as_eager() -> None:
     torch._dynamo.reset()
-    layers = nn.ModuleList(case.build(0.5) for case in CASES_WITH_DRAWS.values())
+    network = nn.ModuleList(case.build(0.5) for case in CASES_WITH_DRAWS.values())
 
     def forward(inputs: list[Tensor]) -> list[Tensor]:
-        return [case.run(layer, x) for case, layer, x in zip(CASES_WITH_DRAWS.values(), layers, inputs, strict=True)]
+        return [case.run(layer, x) for case, layer, x in zip(CASES_WITH_DRAWS.values(), network, inputs, strict=True)]
 
     compiled = torch.compile(forward, fullgraph=True)
     inputs = [torch.ones(case.draws) for case in CASES_WITH_DRAWS.values()]
     for rate in (0.001, 0.3):
-        for layer in layers:
+        for layer in network:
             layer.rate = rate
         for (name, case), output in zip(CASES_WITH_DRAWS.items(), compiled(inputs), strict=True):
             entries, expected = one_entry_per_mask(case, output), case.dropped(rate)
             tolerance = CONFIDENCE_Z * math.sqrt(expected * (1 - expected) / entries.numel())
             assert (entries == 0).double().mean().item() == pytest.approx(expected, abs=tolerance), name
             assert entries.double().mean().item() == pytest.approx(1.0, abs=0.01), name
-
-
-MODULES = {name: case.build for name, case in CASES.items() if case.run is not connect} | {
-    "TokenDropout": TokenDropout,
-    "DropConnect-Linear": lambda rate: DropConnect(nn.Linear(3, 2), rate),
-    "DropConnect-LSTM": lambda rate: DropConnect(nn.LSTM(3, 2), rate),
-    "ConcreteDropout": lambda rate: ConcreteDropout(nn.Linear(3, 2), rate),
-}
-every_module = pytest.mark.parametrize("build", MODULES.values(), ids=MODULES)
-
-
-@every_module
-@pytest.mark.parametrize(
-    "clone", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))], ids=["copy", "pickle"]
-)
-def test_copies_keep_the_rate_and_live_on_their_own(
-    build: Callable[[float], nn.Module], clone: Callable[[nn.Module], nn.Module]
-) -> None:
-    layer = build(0.3)
-    twin = clone(layer.eval())
-    layer.rate = 0.7
-    assert type(twin) is type(layer)
-    assert twin.rate == pytest.approx(0.3)
-    assert not twin.training
-    assert str(twin) == str(build(0.3))
-    assert all(a.equal(b) for a, b in zip(twin.parameters(), layer.parameters(), strict=True) if a.numel() > 1)
-
-
-@every_module
-def test_the_rate_of_a_schedule_is_no_part_of_the_checkpoint(build: Callable[[float], nn.Module]) -> None:
-    layer = build(0.3)
-    wrapped = {f"module.{name}" for name, _ in getattr(layer, "module", nn.Identity()).named_parameters()}
-    learned = {"logit"} if layer.kind == "concrete" else set()
-    assert set(layer.state_dict()) == wrapped | learned
-    build(0.5).load_state_dict(layer.state_dict())
-
-
-@every_module
-def test_the_rate_survives_the_meta_device(build: Callable[[float], nn.Module]) -> None:
-    layer = build(0.3).to("meta")
-    assert layer.rate == 0.3
-    layer.to_empty(device="cpu")
-    if layer.kind == "concrete":
-        layer.reset_parameters()
-    assert layer.rate == pytest.approx(0.3)
-    with torch.device("meta"):
-        assert build(0.3).rate == 0.3
-
-
-@every_module
-@pytest.mark.parametrize("rate", [-0.1, 1.1, math.nan, "high", None])
-def test_a_rate_that_is_no_probability_is_refused(build: Callable[[float], nn.Module], rate: object) -> None:
-    layer = build(0.3)
-    with pytest.raises(
-        ValueError, match=rf"{type(layer).__name__} rate is .*Give the probability of dropping, in \[0, 1\]"
-    ):
-        build(rate)
-    with pytest.raises(ValueError, match="rate is"):
-        layer.rate = rate
-    assert layer.rate == pytest.approx(0.3)
-
-
-@every_module
-def test_every_layer_is_a_site_that_can_be_set(build: Callable[[float], nn.Module]) -> None:
-    layer = build(0.3)
-    sites = find_sites(nn.ModuleDict({"here": layer}))
-    assert [(site.name, site.kind) for site in sites] == [("here", layer.kind)]
-    sites.set(0.25)
-    assert layer.rate == pytest.approx(0.25)
