@@ -44,12 +44,13 @@ def compare(
         own[name] = train, Share(float(validation[name]), seen or 1, reduction), is_higher_better
     ranks: list[dict[str, tuple[Share, Share, bool]]] = gather(own)
     values: dict[str, float] = {}
-    for name in dict.fromkeys(name for rank in ranks for name in rank):
+    names = dict.fromkeys(name for rank in ranks for name in rank)
+    for name in names:
         shares = [rank[name] for rank in ranks if name in rank]
         train_value = merge(share[0] for share in shares)
         val_value = merge(share[1] for share in shares)
         short = metric_name(name)
-        if f"overfit/gap_{short}" in values:
+        if short in names or f"overfit/gap_{short}" in values:
             short = name
         gap = generalization_gap(train_value, val_value, higher_is_better=shares[0][2])
         values |= {

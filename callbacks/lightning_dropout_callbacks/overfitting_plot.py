@@ -116,8 +116,8 @@ def _draw_rates(axes: Any, history: Sequence[OverfittingRecord], rates: dict[tup
     for i, (curve, names) in enumerate(rates.items()):
         label = ", ".join(names[:_MAX_NAMES]) + (f", {len(names) - _MAX_NAMES} more" if names[_MAX_NAMES:] else "")
         axes.plot(steps, curve, color=_RATES[i % len(_RATES)], label=label, **_line(steps))
-    highest = max(max(curve) for curve in rates)
-    axes.set_ylim(-0.02 * max(highest, 0.1), 1.6 * max(highest, 0.1))  # room for the legend
+    highest = max(0.1, *(rate for curve in rates for rate in curve if not math.isnan(rate)))
+    axes.set_ylim(-0.02 * highest, 1.6 * highest)  # room for the legend
     axes.legend(frameon=False, labelcolor="linecolor", fontsize=8, ncols=3, loc="upper left", borderaxespad=0.2)
 
 

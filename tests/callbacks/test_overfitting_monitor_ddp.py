@@ -1,0 +1,105 @@
+"""Values are the same on all ranks, and as on one process. ddp runs a script: it would run pytest again on rank 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = """
+import json, sys, warnings
+from pathlib import Path
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import Accuracy
+from lightning_dropout.callbacks import OverfittingMonitor
+
+warnings.filterwarnings("ignore")
+devices, folder = int(sys.argv[1]), Path(sys.argv[2])
+
+
+class Model(LightningModule):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.7), nn.Linear(8, 2))
+        self.accuracy = Accuracy("multiclass", num_classes=2)
+        self.outputs = []
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        logits = self.net(batch[0])
+        loss = F.cross_entropy(logits, batch[1])
+        self.accuracy(logits, batch[1])
+        self.outputs.append(self.all_gather(loss).mean())
+        self.log("val_acc", self.accuracy)
+        self.log("val_loss", loss)
+        self.log("val_synced", loss, sync_dist=True)
+        self.log("val_total", F.cross_entropy(logits, batch[1], reduction="sum"), reduce_fx="sum")
+        self.log("val_worst", F.cross_entropy(logits, batch[1], reduction="none").max(), reduce_fx="max")
+
+    def on_validation_epoch_end(self):
+        self.log("val_gathered", torch.stack(self.outputs).mean())
+        self.outputs.clear()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)  # one process and two take different steps otherwise
+
+
+x = torch.randn(90, 4, generator=torch.Generator().manual_seed(1))
+data = TensorDataset(x, (x[:, 0] > 0).long())
+train, val = torch.utils.data.random_split(data, [50, 40], torch.Generator().manual_seed(2))
+monitor = OverfittingMonitor(4)
+trainer = Trainer(
+    accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=2,
+    logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    default_root_dir=folder, callbacks=[monitor, EarlyStopping("overfit/gap_loss", patience=9)],
+)
+trainer.fit(Model(), DataLoader(train, batch_size=5, shuffle=True), DataLoader(val, batch_size=5))
+logged = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("overfit/")}
+(folder / f"rank{trainer.global_rank}.json").write_text(json.dumps([monitor.history[-1].values, logged]))
+"""
+
+
+def run(folder: Path, devices: int) -> list[Any]:
+    """What each rank measured and logged."""
+    folder.mkdir()
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    arguments = [str(script), str(devices), str(folder)]
+    if devices == 1:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", arguments)
+            runpy.run_path(str(script))
+    else:
+        root = Path(__file__).parents[2]
+        path = os.pathsep.join([str(root), str(root / "callbacks")])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        command = [sys.executable, *arguments]
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+        assert result.returncode == 0, result.stderr[-3000:]
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(devices)]
+
+
+def test_two_processes_report_what_one_does(tmp_path: Path) -> None:
+    ((alone, _),) = run(tmp_path / "one", 1)
+    first, second = run(tmp_path / "two", 2)
+    assert first == second
+    values, logged = first
+    metrics = ("loss", "acc", "synced", "total", "worst", "gathered")
+    assert set(values) == {f"overfit/{side}_{metric}" for metric in metrics for side in ("train", "val", "gap")}
+    assert values == pytest.approx(alone, rel=1e-6, abs=1e-7)
+    assert logged == pytest.approx(values, rel=1e-6, abs=1e-7)
+    assert (tmp_path / "two" / "overfitting.png").exists()
