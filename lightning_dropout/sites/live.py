@@ -252,7 +252,11 @@ _LIVE_CALLS: dict[Callable[..., Any], Callable[[Tensor, Tensor], Tensor]] = {
 
 def _without_dispatch(function: Any) -> FunctionType:
     """``function`` as it is, but blind to function modes at its own level, so that one can see into it."""
-    scope = {**function.__globals__, "has_torch_function": lambda args: False}
+    scope = {
+        **function.__globals__,
+        "has_torch_function": lambda args: False,
+        "_check_key_padding_mask": lambda *args: None,  # its message is a closure, which dynamo cannot trace here
+    }
     del scope["__name__"]  # or dynamo would take the globals of the module by that name
     copy = FunctionType(function.__code__, scope, function.__name__, function.__defaults__, function.__closure__)
     copy.__kwdefaults__ = function.__kwdefaults__
