@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,14 +22,22 @@ class _Argument:
     def read(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return args[self.index] if len(args) > self.index else kwargs.get(self.name, self.default)
 
+    def is_given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        return len(args) > self.index or self.name in kwargs
+
 
 @dataclass(frozen=True)
 class DropoutCall:
-    """How one function takes its rate and its training flag; ``training`` is None where the rate alone decides."""
+    """How one function takes its rate and its training flag; ``training`` is None where the rate alone decides.
+
+    ``drops`` says what loses entries: the ``"input"``; or inside a larger computation the attention ``"weights"`` or
+    the ``"hidden"`` states between the layers of an RNN.
+    """
 
     name: str
     rate: _Argument
     training: _Argument | None
+    drops: Literal["input", "weights", "hidden"] = "input"
 
     def active_rate(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> float:
         """The probability with which this call drops: 0 if its training flag is off."""
@@ -58,10 +66,10 @@ def _calls() -> dict[Callable[..., Any], DropoutCall]:
     table[torch.ops.aten.dropout] = DropoutCall("aten.dropout", p, train)
     table[torch.ops.aten.native_dropout] = DropoutCall("aten.native_dropout", p, train)
     table[F.scaled_dot_product_attention] = DropoutCall(
-        "F.scaled_dot_product_attention", _Argument(4, "dropout_p", 0.0), None
+        "F.scaled_dot_product_attention", _Argument(4, "dropout_p", 0.0), None, "weights"
     )
     table[F.multi_head_attention_forward] = DropoutCall(
-        "F.multi_head_attention_forward", _Argument(10, "dropout_p", 0.0), _Argument(13, "training", True)
+        "F.multi_head_attention_forward", _Argument(10, "dropout_p", 0.0), _Argument(13, "training", True), "weights"
     )
     return table
 
@@ -76,7 +84,10 @@ def dropout_call(function: Callable[..., Any], args: Sequence[Any]) -> DropoutCa
         # Two overloads: packed input has its batch sizes second, all others the initial state.
         packed = isinstance(args[3], (list, tuple)) and isinstance(args[1], Tensor)
         index = 6 if packed else 5
-        return DropoutCall(f"torch.{function.__name__}", _Argument(index, "dropout"), _Argument(index + 1, "train"))
+        if args[index - 1] == 1:  # drops between layers, so one layer has nowhere to
+            return None
+        rate, train = _Argument(index, "dropout"), _Argument(index + 1, "train")
+        return DropoutCall(f"torch.{function.__name__}", rate, train, "hidden")
     try:
         return _CALLS.get(function)
     except TypeError:  # not hashable, so not ours

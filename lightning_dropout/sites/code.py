@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -21,7 +22,8 @@ _NOT_THE_MODELS = re.compile(r"(torch|lightning|pytorch_lightning|lightning_drop
 def names_read(cls: type) -> frozenset[str]:
     """All names that the methods of a module class load, except in methods that only construct or describe.
 
-    A rate that no method of its class loads is dead: it was handed to a layer when the module was built.
+    A rate that no method of its class loads is dead: it was handed to a layer when the module was built. What is loaded
+    from a ``config`` is named as in ``"config.dropout"``.
     """
     names: set[str] = set()
     for base in _own_classes(cls):
@@ -66,10 +68,21 @@ def _names_in(value: Any) -> set[str]:
             cells = (_content(cell) for cell in value.__closure__ or ())
             pending += [value.__code__, *(cell for cell in cells if isinstance(cell, FunctionType))]
         elif isinstance(value, CodeType):
-            names.update(value.co_names)
+            names.update(_loaded_names(value))
             names.update(constant for constant in value.co_consts if isinstance(constant, str))  # of a getattr()
             pending += [constant for constant in value.co_consts if isinstance(constant, CodeType)]
     return names
+
+
+def _loaded_names(code: CodeType) -> Iterator[str]:
+    if "config" not in code.co_names or not any("drop" in name for name in code.co_names):
+        yield from code.co_names
+        return
+    before = None
+    for instruction in dis.get_instructions(code):
+        if instruction.opname.startswith("LOAD_") and instruction.argval in code.co_names:
+            yield f"config.{instruction.argval}" if before == "config" else instruction.argval
+        before = instruction.argval
 
 
 def _content(cell: CellType) -> Any:

@@ -9,7 +9,7 @@ from torch import nn
 
 from lightning_dropout.layers.rate import LiveRate
 from lightning_dropout.sites.code import class_name
-from lightning_dropout.sites.kinds import kind_of_attribute, same_rate
+from lightning_dropout.sites.kinds import is_attention_name, kind_of_attribute, same_rate
 from lightning_dropout.sites.places import Place, holder_of, read_place
 from lightning_dropout.sites.site import Site
 from lightning_dropout.sites.sites import Sites
@@ -72,15 +72,22 @@ class _Finder:
     def visit(self, module: nn.Module, paths: Sequence[str]) -> None:
         """Add the sites of ``module`` itself."""
         layers = {name: child for name, child in module._modules.items() if "drop" in name and child is not None}
-        cls: type = type(module)
-        for name, layer in layers.items():
-            if kind_of_attribute(name, class_name(cls)) == "attention":
-                self._kinds.setdefault(layer, "attention")
+        if layers:
+            self._tell_kinds(module, layers)
         storages = storages_of(module)
         if layers:
             storages = tuple(storage for storage in storages if not self._is_twin(module, storage, layers))
         for storage in storages:
             self._add(module, storage, paths, is_only=len(storages) == 1)
+
+    def _tell_kinds(self, module: nn.Module, layers: dict[str, nn.Module]) -> None:
+        """Remember which of the dropout layers of ``module`` drop attention weights."""
+        names = [_class_name(module), *map(_class_name, module.children())]
+        # Of an attention inside an attention, the outer one is a wrapper with a projection and its dropout.
+        own_name = names[0] if sum(map(is_attention_name, names)) == 1 else ""
+        for name, layer in layers.items():
+            if kind_of_attribute(name, own_name) == "attention":
+                self._kinds.setdefault(layer, "attention")
 
     def _add(self, module: nn.Module, storage: Storage, paths: Sequence[str], *, is_only: bool) -> None:
         attribute = storage.attribute
@@ -97,6 +104,8 @@ class _Finder:
 
     def _is_twin(self, module: nn.Module, storage: Storage, layers: dict[str, nn.Module]) -> bool:
         """Whether a float is a copy of the rate of a dropout layer beside it, which then moves with that layer."""
+        if "." in storage.attribute:
+            return False
         for name, layer in layers.items():
             own = storages_of(layer)
             if len(own) != 1 or isinstance(layer, LiveRate):
@@ -108,6 +117,11 @@ class _Finder:
                 self._twins.setdefault(layer, []).append((module, storage.attribute))
                 return True
         return False
+
+
+def _class_name(module: nn.Module) -> str:
+    cls: type = type(module)
+    return class_name(cls)
 
 
 def _check(module: nn.Module, attribute: str, name: str) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["is_rate_name", "kind_of_attribute", "same_rate"]
+__all__ = ["is_attention_name", "is_rate_name", "kind_of_attribute", "same_rate"]
 
 # A name is that of a rate if one of its words says so and none says that it is something else.
 _RATE_WORD = re.compile(
     r"(.*_)?([a-z0-9]*[dD]ropout\w*|(p|layer|res|attn|emb|ff)?drop[s0-9]?|drop(path|block|head|key|connect|att))(_.*)?"
 )
-_OTHER_WORD = re.compile(r"(^|_)(lr|last|factor|steps?|epochs?|num|idx|threshold|loss)(_|$)")
+_OTHER_WORD = re.compile(r"(^|_)(lr|r|last|factor|steps?|epochs?|num|idx|threshold|loss)(_|$)")
 
 _KINDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(^|_)layer_?drop"), "layer"),
@@ -36,9 +36,14 @@ def kind_of_attribute(name: str, class_name: str) -> str:
     for pattern, kind in _KINDS:
         if pattern.search(name):
             return kind
-    if _stem(name) in ("dropout", "drop") and _ATTENTION_CLASS.fullmatch(class_name):
+    if _stem(name) in ("dropout", "drop") and is_attention_name(class_name):
         return "attention"
     return "element"
+
+
+def is_attention_name(class_name: str) -> bool:
+    """Whether a class of this name computes attention."""
+    return _ATTENTION_CLASS.fullmatch(class_name) is not None
 
 
 def same_rate(name: str, other: str) -> bool:

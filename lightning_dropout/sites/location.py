@@ -28,6 +28,15 @@ class Location:
     line: int
     code: CodeType | None = None
 
+    @property
+    def source(self) -> str:
+        """File name and line."""
+        return f"{Path(self.file).name}:{self.line}"
+
+    def has_constant(self, value: float) -> bool:
+        """Whether ``value`` is written in the code there."""
+        return self.code is not None and value in self.code.co_consts
+
 
 def module_names(model: nn.Module) -> dict[Any, str]:
     """The name of every module of ``model``."""

@@ -93,8 +93,8 @@ def storages_of(module: nn.Module) -> tuple[Storage, ...]:
     if not (fixed or names):
         return ()
     storages = [storage for storage in fixed if storage.applies(module)]
-    for name, kind in names:
-        storages += _stored_floats(module, name, kind)
+    for path, kind in names:
+        storages += _stored_floats(module, path, kind)
     return tuple(storages)
 
 
@@ -111,25 +111,27 @@ def _storages_of_class(cls: type) -> tuple[tuple[Storage, ...], tuple[tuple[str,
 
 def _rate_names(cls: type) -> Iterator[tuple[str, str]]:
     """The names that would be live rates if an instance had them, because the code of the class reads them."""
-    own_name, read = class_name(cls), names_read(cls)
+    own_name = class_name(cls)
+    read = {name for name in names_read(cls) if "." not in name}
     for pattern, names, kind in _LAYERS:
         if pattern.fullmatch(own_name):
             yield from ((name, kind) for name in names if name in read)
             return
     yield from ((name, kind_of_attribute(name, own_name)) for name in sorted(read) if is_rate_name(name))
+    # Most floats of a config are handed to layers once; few are read in every forward.
+    for path in sorted(names_read_in_forward(cls)):
+        first, _, name = path.partition(".")
+        if first == "config" and is_rate_name(name):
+            yield path, kind_of_attribute(name, own_name)
 
 
-def _stored_floats(module: nn.Module, name: str, kind: str) -> Iterator[Storage]:
-    value = vars(module).get(name)
-    if _is_rate(value):
-        yield Storage(name, kind)
+def _stored_floats(module: nn.Module, path: str, kind: str) -> Iterator[Storage]:
+    first, _, name = path.partition(".")
+    value = vars(module).get(first)
+    if _is_rate(getattr(value, name, None) if name else value):
+        yield Storage(path, kind)
     elif isinstance(value, (tuple, list)) and all(map(_is_rate, value)):
-        yield from (Storage(f"{name}.{index}", kind) for index in range(len(value)))
-    elif not hasattr(module, name) and _is_rate(getattr(vars(module).get("config"), name, None)):
-        # Most floats of a config are handed to layers once; few are read in every forward.
-        cls: type = type(module)
-        if {"config", name} <= names_read_in_forward(cls):
-            yield Storage(f"config.{name}", kind)
+        yield from (Storage(f"{path}.{index}", kind) for index in range(len(value)))
 
 
 def _is_rate(value: Any) -> bool:
