@@ -35,7 +35,9 @@ class DropoutScheduler(Callback):
             kinds element, channel, attention, context, embedding and recurrent with a base rate above 0.
         how: ``"set"`` gives every selected site the schedule's rate; ``"scale"`` multiplies each site's own base
             rate, which keeps a per-layer profile.
-        total_steps: Length of the run in optimizer steps, for a trainer that has no end of its own.
+        total_steps: Where progress reaches 1, in optimizer steps; the rate stays there afterwards. By default it is
+            the end of the fit. Needed where the trainer has no end of its own.
+        total_epochs: The same in epochs.
 
     Raises:
         ValueError: Here, if an argument is out of range. At fit start, if ``sites`` matches nothing, another callback
@@ -54,15 +56,22 @@ class DropoutScheduler(Callback):
         how: Literal["set", "scale"] = "set",
         *,
         total_steps: int | None = None,
+        total_epochs: int | None = None,
     ) -> None:
         if how not in ("set", "scale"):
             raise ValueError(f"DropoutScheduler(how={how!r}): how is 'set' or 'scale'.")
-        if total_steps is not None and total_steps < 1:
-            raise ValueError(f"DropoutScheduler(total_steps={total_steps}): give 1 or more optimizer steps.")
+        for name, total in (("total_steps", total_steps), ("total_epochs", total_epochs)):
+            if total is not None and total < 1:
+                raise ValueError(f"DropoutScheduler({name}={total}): give 1 or more.")
+        if total_steps is not None and total_epochs is not None:
+            raise ValueError(
+                f"DropoutScheduler(total_steps={total_steps}, total_epochs={total_epochs}): give one of them."
+            )
         self.how = how
         self.schedule = as_schedule(schedule, bound=float("inf") if how == "scale" else 1.0)
         self.sites = (sites,) if isinstance(sites, str) else None if sites is None else tuple(sites)
         self.total_steps = total_steps
+        self.total_epochs = total_epochs
         self._writer: SiteWriter | None = None
 
     @property
@@ -99,7 +108,9 @@ class DropoutScheduler(Callback):
         """Claim the sites and check the whole schedule, before anything is trained."""
         self._release()
         sites = self.select(pl_module)
-        self._progress = FitProgress(trainer, total_steps=self.total_steps, needed_by=str(self))
+        self._progress = FitProgress(
+            trainer, total_steps=self.total_steps, total_epochs=self.total_epochs, needed_by=str(self)
+        )
         values = [self.rate_at(i / (_NUM_CHECKED - 1)) for i in range(_NUM_CHECKED)]
         if self.how == "scale":
             sites.check_factor(max(values))

@@ -17,35 +17,57 @@ class FitProgress:
 
     Args:
         trainer: A trainer at the start of fit.
-        total_steps: Length of the run in these steps; by default what ``max_epochs`` and ``max_steps`` say.
+        total_steps: Where progress reaches 1, in these steps.
+        total_epochs: Where progress reaches 1, in epochs. By default it is where ``max_epochs`` or ``max_steps`` ends
+            the fit.
         needed_by: Who asks, for the message.
 
     Raises:
         ValueError: If the run has no known end.
     """
 
-    def __init__(self, trainer: Trainer, *, total_steps: int | None, needed_by: str) -> None:
+    def __init__(
+        self, trainer: Trainer, *, total_steps: int | None = None, total_epochs: int | None = None, needed_by: str
+    ) -> None:
         self._manual = not trainer.lightning_module.automatic_optimization
-        self._max_steps = trainer.max_steps if self._manual and total_steps is None else -1
-        self._total: float = total_steps or self._limit(trainer)
+        self._max_steps = -1
+        self._in_epochs = False
+        self._total: float
+        if total_steps is not None:
+            self._total = total_steps
+        elif total_epochs is not None:
+            steps = _steps_per_epoch(trainer)
+            self._in_epochs = steps == math.inf
+            self._total = total_epochs * (1 if self._in_epochs else steps)
+        elif self._manual:
+            # max_steps counts the steps of all optimizers here, so it says nothing about batches.
+            endless = trainer.max_epochs in (None, -1)
+            self._total = math.inf if endless else max(trainer.max_epochs or 0, 1) * _steps_per_epoch(trainer)
+            self._max_steps = trainer.max_steps
+        else:
+            self._total = trainer.estimated_stepping_batches
         if self._max_steps <= 0 and not 0 < self._total < math.inf:
             raise ValueError(
                 f"{needed_by} cannot tell how long this fit is (max_epochs={trainer.max_epochs}, "
-                f"max_steps={trainer.max_steps}, {trainer.num_training_batches} batches an epoch). Pass total_steps=."
+                f"max_steps={trainer.max_steps}, {trainer.num_training_batches} batches an epoch). "
+                "Pass total_steps= or total_epochs=."
             )
-
-    def _limit(self, trainer: Trainer) -> float:
-        if self._manual:
-            # max_steps counts the steps of all optimizers here, so it says nothing about batches.
-            trainer.fit_loop.setup_data()
-            epochs = math.inf if trainer.max_epochs in (None, -1) else max(trainer.max_epochs or 0, 1)
-            return epochs * trainer.num_training_batches
-        return trainer.estimated_stepping_batches
 
     def now(self, trainer: Trainer) -> float:
         """Progress of the batch that is about to be trained on, in [0, 1]."""
-        done = trainer.fit_loop.total_batch_idx if self._manual else trainer.global_step
+        if self._in_epochs:
+            done = trainer.current_epoch
+        elif self._manual:
+            done = trainer.fit_loop.total_batch_idx
+        else:
+            done = trainer.global_step
         progress = done / self._total
         if self._max_steps > 0:
             progress = max(progress, trainer.global_step / self._max_steps)
         return min(max(progress, 0.0), 1.0)
+
+
+def _steps_per_epoch(trainer: Trainer) -> float:
+    trainer.fit_loop.setup_data()
+    batches = trainer.num_training_batches
+    return batches if batches == math.inf else math.ceil(batches / trainer.accumulate_grad_batches)

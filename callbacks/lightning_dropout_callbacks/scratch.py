@@ -79,7 +79,8 @@ class Scratch:
         other: dict[str, Any] = {}
         self._spaces.append((space, other))
         for name, value in space.items():
-            other[name] = self._copy(value, copies)
+            # Sharded parameters change places as a forward goes on: only what shards them knows where they are.
+            other[name] = value if name == "_parameters" else self._copy(value, copies)
             for tensor in value.values() if name == "_buffers" else [value]:
                 if isinstance(tensor, Tensor) and id(tensor) not in copies and _is_writable(tensor):
                     copies[id(tensor)] = tensor

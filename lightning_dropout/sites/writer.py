@@ -30,9 +30,23 @@ class SiteWriter:
 
     Raises:
         ValueError: If another living writer has one of the sites.
+
+    Example:
+        >>> from lightning_dropout.sites import find_sites
+        >>> model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.1))
+        >>> sites = find_sites(model)
+        >>> with SiteWriter(sites, model=model) as writer:
+        ...     for step in range(3):
+        ...         writer.set(step / 10)
+        ...         print(sites.rates())
+        {'1': 0.0}
+        {'1': 0.1}
+        {'1': 0.2}
+        >>> sites.rates()
+        {'1': 0.1}
     """
 
-    def __init__(self, sites: Sites, *, model: nn.Module, owner: str) -> None:
+    def __init__(self, sites: Sites, *, model: nn.Module, owner: str = "a SiteWriter") -> None:
         self.sites = sites
         self.owner = owner
         self._claim()
@@ -99,3 +113,9 @@ class SiteWriter:
         self.sites.restore()
         for site in self.sites:
             _claims.get(site.module, {}).pop(site.attribute, None)
+
+    def __enter__(self) -> SiteWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()

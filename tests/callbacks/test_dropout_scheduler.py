@@ -200,7 +200,9 @@ class BrokenLate:
     [
         (lambda: DropoutScheduler(1.5), r"1\.5"),
         (lambda: DropoutScheduler(0.1, how="add"), r"DropoutScheduler\(how='add'\): how is 'set' or 'scale'"),
-        (lambda: DropoutScheduler(0.1, total_steps=0), r"DropoutScheduler\(total_steps=0\)"),
+        (lambda: DropoutScheduler(0.1, total_steps=0), r"DropoutScheduler\(total_steps=0\): give 1 or more"),
+        (lambda: DropoutScheduler(0.1, total_epochs=-1), r"DropoutScheduler\(total_epochs=-1\): give 1 or more"),
+        (lambda: DropoutScheduler(0.1, total_steps=1, total_epochs=1), "give one of them"),
     ],
 )
 def test_bad_arguments_are_refused_at_once(make: Any, message: str) -> None:

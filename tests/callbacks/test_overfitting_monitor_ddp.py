@@ -19,13 +19,17 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import Accuracy
 from lightning_dropout.callbacks import OverfittingMonitor
 
 warnings.filterwarnings("ignore")
-devices, folder = int(sys.argv[1]), Path(sys.argv[2])
+strategy, folder = sys.argv[1], Path(sys.argv[2])
+devices = 1 if strategy == "auto" else 2
+sharded = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
 
 
 class Model(LightningModule):
@@ -35,6 +39,10 @@ class Model(LightningModule):
         self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.7), nn.Linear(8, 2))
         self.accuracy = Accuracy("multiclass", num_classes=2)
         self.outputs = []
+
+    def configure_model(self):
+        if self.device_mesh is not None:
+            fully_shard(self.net, mesh=self.device_mesh["data_parallel"])
 
     def training_step(self, batch, batch_idx):
         return F.cross_entropy(self.net(batch[0]), batch[1])
@@ -63,7 +71,7 @@ data = TensorDataset(x, (x[:, 0] > 0).long())
 train, val = torch.utils.data.random_split(data, [50, 40], torch.Generator().manual_seed(2))
 monitor = OverfittingMonitor(4)
 trainer = Trainer(
-    accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=2,
+    accelerator="cpu", devices=devices, strategy=sharded if strategy == "fsdp2" else strategy, max_epochs=2,
     logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     default_root_dir=folder, callbacks=[monitor, EarlyStopping("overfit/gap_loss", patience=9)],
 )
@@ -73,13 +81,13 @@ logged = {name: value.item() for name, value in trainer.callback_metrics.items()
 """
 
 
-def run(folder: Path, devices: int) -> list[Any]:
+def run(folder: Path, strategy: str) -> list[Any]:
     """What each rank measured and logged."""
     folder.mkdir()
     script = folder / "script.py"
     script.write_text(SCRIPT)
-    arguments = [str(script), str(devices), str(folder)]
-    if devices == 1:
+    arguments = [str(script), strategy, str(folder)]
+    if strategy == "auto":
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", arguments)
             runpy.run_path(str(script))
@@ -90,16 +98,22 @@ def run(folder: Path, devices: int) -> list[Any]:
         command = [sys.executable, *arguments]
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
         assert result.returncode == 0, result.stderr[-3000:]
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(devices)]
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
 
 
-def test_two_processes_report_what_one_does(tmp_path: Path) -> None:
-    ((alone, _),) = run(tmp_path / "one", 1)
-    first, second = run(tmp_path / "two", 2)
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    ((values, _),) = run(tmp_path_factory.mktemp("alone") / "run", "auto")
+    return values
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_report_what_one_does(strategy: str, alone: dict[str, float], tmp_path: Path) -> None:
+    first, second = run(tmp_path / "run", strategy)
     assert first == second
     values, logged = first
     metrics = ("loss", "acc", "synced", "total", "worst", "gathered")
     assert set(values) == {f"overfit/{side}_{metric}" for metric in metrics for side in ("train", "val", "gap")}
     assert values == pytest.approx(alone, rel=1e-6, abs=1e-7)
     assert logged == pytest.approx(values, rel=1e-6, abs=1e-7)
-    assert (tmp_path / "two" / "overfitting.png").exists()
+    assert (tmp_path / "run" / "overfitting.png").exists()

@@ -11,12 +11,12 @@ from torch.utils.data import DataLoader
 
 
 class Recorder(Callback):
-    def __init__(self, total_steps: int | None = None) -> None:
-        self.total_steps = total_steps
+    def __init__(self, **totals: int) -> None:
+        self.totals = totals
         self.seen: list[float] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.progress = FitProgress(trainer, total_steps=self.total_steps, needed_by="Recorder")
+        self.progress = FitProgress(trainer, **self.totals, needed_by="Recorder")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self.seen.append(self.progress.now(trainer))
@@ -57,8 +57,8 @@ def fit(model: LightningModule, *callbacks: Callback, ckpt_path: Any = None, **k
     return trainer
 
 
-def seen(model: LightningModule, *, total_steps: int | None = None, **kwargs: Any) -> list[float]:
-    recorder = Recorder(total_steps)
+def seen(model: LightningModule, *, totals: dict[str, int] | None = None, **kwargs: Any) -> list[float]:
+    recorder = Recorder(**(totals or {}))
     fit(model, recorder, **kwargs)
     return recorder.seen
 
@@ -84,15 +84,26 @@ def test_several_optimizers_do_not_hurry_it() -> None:
 
 def test_data_of_unknown_length_needs_a_total() -> None:
     assert seen(Endless(), limit_train_batches=1.0, max_epochs=-1, max_steps=4) == [0.0, 0.25, 0.5, 0.75]
-    assert seen(Endless(), limit_train_batches=1.0, max_epochs=1, total_steps=128)[-1] == 63 / 128
+    assert seen(Endless(), limit_train_batches=1.0, max_epochs=1, totals={"total_steps": 128})[-1] == 63 / 128
     with pytest.raises(ValueError, match=r"Recorder cannot tell how long this fit is \(max_epochs=1, max_steps=-1"):
         seen(Endless(), limit_train_batches=1.0, max_epochs=1)
 
 
 def test_a_total_that_is_too_small_stays_at_the_end() -> None:
-    assert seen(BoringModel(), max_epochs=1, total_steps=3) == pytest.approx([0, 1 / 3, 2 / 3, 1, 1, 1])
+    assert seen(BoringModel(), max_epochs=1, totals={"total_steps": 3}) == pytest.approx([0, 1 / 3, 2 / 3, 1, 1, 1])
 
 
 def test_fast_dev_run_and_overfit_batches_have_their_own_end() -> None:
     assert seen(BoringModel(), fast_dev_run=2, limit_train_batches=None, limit_val_batches=None) == [0.0, 0.5]
     assert seen(BoringModel(), overfit_batches=2, limit_train_batches=None) == [0.0, 0.25, 0.5, 0.75]
+
+
+def test_a_total_in_epochs_counts_the_steps_of_so_many_epochs() -> None:
+    options = {"max_epochs": 3, "limit_train_batches": 4, "accumulate_grad_batches": 2}
+    expected = pytest.approx([0, 0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1, 1, 1, 1])
+    assert seen(BoringModel(), totals={"total_epochs": 2}, **options) == expected
+
+
+def test_a_total_in_epochs_of_unknown_length_counts_whole_epochs() -> None:
+    progress = seen(Endless(), totals={"total_epochs": 4}, limit_train_batches=1.0, max_epochs=2)
+    assert sorted(set(progress)) == [0.0, 0.25]
