@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -227,7 +228,9 @@ class OverfittingMonitor(Callback):
 
 
 def _num_samples(batch: Any) -> int:
-    try:
-        return extract_batch_size(batch)
-    except MisconfigurationException:
-        return 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ambiguous batches, whose size the module may tell when it logs
+        try:
+            return extract_batch_size(batch)
+        except MisconfigurationException:
+            return 1
