@@ -1,0 +1,56 @@
+"""What a user can mend is said in one line; everything else keeps its traceback."""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterator
+from types import TracebackType
+
+__all__ = ["UserError", "mendable"]
+
+_OURS = ("lightning_dropout", "lightning_dropout_callbacks")
+_ENVIRONMENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+class UserError(Exception):
+    """Bad input: the command prints its one line and exits with code 2."""
+
+
+def mendable(error: BaseException) -> str | None:
+    """The line that tells a user how to mend ``error``, or None if it is a bug, in whosever code.
+
+    Mendable is what our own code refused with a ``raise ValueError``, what Lightning calls a misconfiguration, a file
+    that is missing or out of reach, and weights that do not fit. Libraries between us and the user wrap such errors
+    in their own, so the causes are looked at too.
+    """
+    for cause in _causes(error):
+        if (
+            isinstance(cause, (UserError, *_ENVIRONMENT))
+            or type(cause).__name__ == "MisconfigurationException"
+            or (isinstance(cause, (ValueError, ImportError)) and _raised_by_us(cause.__traceback__))
+        ):
+            return _one_line(str(cause))
+        if isinstance(cause, RuntimeError) and str(cause).startswith("Error(s) in loading state_dict"):
+            return _one_line(f"the checkpoint is of another model. {cause}")
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _raised_by_us(traceback: TracebackType | None) -> bool:
+    """Whether a ``raise`` statement of ours is where the error began, and not an operation that failed."""
+    if traceback is None:
+        return False
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    frame = traceback.tb_frame
+    package = frame.f_globals.get("__name__", "").partition(".")[0]
+    return package in _OURS and dis.opname[frame.f_code.co_code[traceback.tb_lasti]] == "RAISE_VARARGS"
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

@@ -1,0 +1,122 @@
+"""Where a run is kept, and whether W&B follows it."""
+
+from __future__ import annotations
+
+import netrc
+import os
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+from lightning_dropout.cli.errors import UserError
+
+if TYPE_CHECKING:
+    import wandb
+
+__all__ = ["Run", "finish_wandb"]
+
+
+_WRITTEN_BEFORE_TRAINING = {"config.yaml", "hparams.yaml", "wandb"}
+
+
+class Run:
+    """The folder of one run, and the loggers that write to it.
+
+    Args:
+        folder: Holds one folder for every run: version_0, version_1, and so on.
+        wandb: online, offline or disabled. With auto, what the variable WANDB_MODE says; without it online where a
+            W&B key is found, offline elsewhere. Nothing ever asks for a key.
+        project: The W&B project.
+        next: A command that the closing summary suggests.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        wandb: Literal["auto", "online", "offline", "disabled"] = "auto",
+        project: str = "lightning-dropout",
+        next: str | None = None,
+    ) -> None:
+        self._csv = CSVLogger(folder, name="")
+        self.path = Path(self._csv.log_dir)
+        self.wandb = wandb
+        self.project = project
+        self.next = next
+        self._existing = _nearest_existing(self.path)
+
+    def loggers(self) -> list[Logger]:
+        """metrics.csv, and W&B unless it is disabled; nothing is written yet."""
+        mode = _mode(self.wandb)
+        if mode == "disabled":
+            return [self._csv]
+        import wandb
+
+        _quiet_settings()
+        # The closing summary says where an offline run is. Online, W&B itself tells the address at once.
+        settings = wandb.Settings(silent=mode == "offline")
+        name = f"{self.path.parent.name}/{self.path.name}"
+        tracker = WandbLogger(name, self.path, project=self.project, mode=mode, settings=settings)
+        return [self._csv, tracker]
+
+    def discard(self) -> None:
+        """Remove the folder of a run that was refused before it measured anything, and the empty ones above it."""
+        if self.path.exists() and {path.name for path in self.path.iterdir()} <= _WRITTEN_BEFORE_TRAINING:
+            shutil.rmtree(self.path)
+        for parent in self.path.absolute().parents:
+            if parent == self._existing:
+                return
+            with suppress(OSError):  # another run lives there
+                parent.rmdir()
+
+
+def _nearest_existing(path: Path) -> Path:
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
+def finish_wandb(exit_code: int) -> None:
+    """Close the W&B run, if one is open: what is not closed is lost when the process is killed."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=exit_code)
+
+
+def _mode(asked: str) -> str:
+    chosen = os.environ.get("WANDB_MODE", asked) if asked == "auto" else asked
+    if chosen in ("offline", "dryrun"):
+        return "offline"
+    if chosen == "disabled":
+        return "disabled"
+    if _key_found():
+        return "online"
+    if chosen == "auto":
+        return "offline"
+    raise UserError(
+        "W&B was asked to be online, but there is no key in WANDB_API_KEY, netrc or the W&B settings. "
+        "Say `wandb login`, or --run.wandb offline."
+    )
+
+
+def _quiet_settings() -> wandb.Settings:
+    import wandb
+
+    # Silent, or W&B warns of the deprecated argument that Lightning always passes.
+    return wandb.setup(wandb.Settings(silent=True)).settings
+
+
+def _key_found() -> bool:
+    settings = _quiet_settings()
+    if settings.api_key or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    candidates = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
+    for path in map(os.path.expanduser, candidates):
+        try:
+            if netrc.netrc(path).authenticators(urlsplit(settings.base_url).netloc):
+                return True
+        except (OSError, netrc.NetrcParseError):
+            continue
+    return False

@@ -1,0 +1,162 @@
+"""LightningCLI with a folder for every run, W&B beside the metrics, and errors of one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pydoc import locate
+from typing import Any, NoReturn
+
+import torch
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from lightning_dropout.cli.closing import print_closing
+from lightning_dropout.cli.errors import UserError, mendable
+from lightning_dropout.cli.messages import explain
+from lightning_dropout.cli.process import hangup_exits, ignored_warnings, lightning_log
+from lightning_dropout.cli.tracking import Run, finish_wandb
+from lightning_dropout.data import TextData
+
+__all__ = ["DropoutCLI", "launch"]
+
+
+def launch(arguments: Sequence[str], *, name: str) -> int:
+    """Run a LightningCLI command line and return its exit code.
+
+    Raises:
+        UserError: If the command line, a configuration file or the data cannot be used.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # classes of the user's own, as under `python -m`
+    try:
+        with ignored_warnings(), lightning_log(logging.WARNING):
+            DropoutCLI(list(arguments), name=name)
+    except Exception as error:
+        message = mendable(error)
+        if message is None:
+            raise
+        raise UserError(message) from error
+    return 0
+
+
+class DropoutCLI(LightningCLI):
+    """LightningCLI as this package's commands use it.
+
+    A ``fit`` without ``trainer.logger`` writes everything into one folder, ``run.folder``/version_N. The network gets
+    its ``vocab_size`` from the data where the configuration gives none.
+
+    Args:
+        arguments: The command line, beginning with fit, validate, test or predict.
+        name: Names the folder of runs.
+    """
+
+    def __init__(self, arguments: list[str], *, name: str) -> None:
+        self.run_name = name
+        fits = arguments[0] == "fit"
+        super().__init__(
+            args=arguments,
+            save_config_callback=SaveConfig if fits else None,
+            seed_everything_default=0,
+            parser_class=_Parser,
+            parser_kwargs={"prog": "lightning-dropout", "allow_abbrev": False},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options ``run.*``."""
+        parser.add_class_arguments(Run, "run")
+        parser.set_defaults({"run.folder": f"runs/{self.run_name}"})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; a network that wants a vocabulary and is given none gets that of the data."""
+        try:
+            self.config = parser.parse_args(args)
+        except UserError as error:
+            if not str(error).endswith("are required: vocab_size"):
+                raise
+            self._link_vocabulary()
+            self.config = parser.parse_args(args)
+            if not hasattr(locate(self._configured("data.class_path") or ""), "vocab_size"):
+                raise
+        else:
+            if self._configured("model.init_args.network.init_args.vocab_size", default=0) is None:
+                self._link_vocabulary()
+
+    def _configured(self, key: str, default: Any = None) -> Any:
+        return self.config.get(f"{self.config['subcommand']}.{key}", default)
+
+    def _link_vocabulary(self) -> None:
+        # Linked only where it is needed: other models make Lightning stumble over the link.
+        for parser in self._subcommand_parsers.values():
+            parser.link_arguments(
+                "data.vocab_size", "model.init_args.network.init_args.vocab_size", apply_on="instantiate"
+            )
+
+    def _parse_ckpt_path(self) -> None:
+        # Lightning lets the settings in a checkpoint override the command line; in a fit, what was typed counts.
+        if self.config["subcommand"] != "fit":
+            super()._parse_ckpt_path()
+
+    def after_instantiate_classes(self) -> None:
+        """Compare the vocabulary of a checkpoint with the data's, before anything is written."""
+        path = self._get(self.config, "ckpt_path")
+        if isinstance(self.datamodule, TextData) and path is not None and os.path.isfile(path):
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            if (state := checkpoint.get(type(self.datamodule).__qualname__)) is not None:
+                self.datamodule.load_state_dict(state)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Give a trainer whose configuration names no logger those of the run, and nothing to write elsewhere."""
+        asked = self._get(self.config_init, "trainer")
+        self.run: Run = self._get(self.config_init, "run")
+        if asked.logger is None:
+            kwargs["logger"] = self.run.loggers() if self.subcommand == "fit" else False
+        if asked.default_root_dir is None and self.subcommand == "fit":
+            kwargs["default_root_dir"] = str(self.run.path)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except ValueError as error:  # Lightning refuses some options so, others by a misconfiguration
+            raise UserError(" ".join(str(error).split())) from error
+
+    def fit(self, model: LightningModule, **kwargs: Any) -> None:
+        """Train, close the W&B run however that ends, and say what came of it."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                _ = logger.experiment  # makes the folder, before Lightning lets W&B write into it
+        try:
+            with lightning_log(logging.INFO), hangup_exits():
+                self.trainer.fit(model, **kwargs)
+        except BaseException as error:
+            finish_wandb(exit_code=1)
+            if mendable(error) and self.trainer.is_global_zero:
+                self.run.discard()
+            if isinstance(error, SIGTERMException):
+                raise SystemExit(128 + signal.SIGTERM) from error
+            raise
+        finish_wandb(exit_code=0)
+        if self.trainer.is_global_zero and not self._get(self.config_init, "trainer").fast_dev_run:
+            print_closing(self.trainer, self.datamodule, folder=self.run.path, next_command=self.run.next)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Also gives the configuration to W&B."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write every key to the W&B runs of ``trainer``."""
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_hyperparams(config)
+
+
+class _Parser(LightningArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise UserError(explain(message, getattr(ex, "subcommand_parser", None) or self)) from ex

@@ -1,0 +1,96 @@
+import pytest
+import torch
+
+from lightning_dropout.cli.main import main
+
+
+def refused(arguments, capfd, place):
+    """The one line that a run with ``arguments`` ends in; nothing may have been written."""
+    before = set(place.rglob("*"))
+    assert main(["run", *arguments]) == 2
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1, err
+    assert set(place.rglob("*")) == before
+    return err.removeprefix("lightning-dropout: ").rstrip()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--trainer.max_epoch=3", "there is no option 'trainer.max_epoch'. Did you mean 'trainer.max_epochs'?"),
+        ("--run.foldr=x", "there is no option 'run.foldr'. Did you mean 'run.folder'?"),
+        ("--model.lrr=1", "model: lightning_dropout.LanguageModel has no option 'lrr'. Did you mean 'lr'?"),
+        ("--model.network.num_layer=1", "has no option 'num_layer'. Did you mean 'num_layers'?"),
+        ("--model.network.dropout.embb=0", "has no option 'dropout.embb'. Did you mean 'dropout.emb'?"),
+        ("--trainer.max_epochs=many", "trainer.max_epochs: Expected a int"),
+        ("--trainer.callbacks.schedule.rat=0.1", "lightning_dropout.schedules.Early has no option 'rat'"),
+        ("--trainer.callbacks.schedule=1.5", "Constant(rate): found 1.5. Give a number in [0, 1]."),
+        ("--model.network.dropout.emb=1.5", "emb"),
+        ("--model.network.num_heads=3", "heads"),
+        ("--data.files=nowhere.txt", "TextData(files): no file matches 'nowhere.txt'."),
+        ("--data.context_length=5000", "found 2000 characters, 1800 of them for training"),
+        ("--run.wandb=online", "W&B was asked to be online, but there is no key in WANDB_API_KEY, netrc or"),
+        ("--ckpt_path=nowhere.ckpt", "Checkpoint file not found: nowhere.ckpt"),
+        ("--trainer.accelerator=abacus", "abacus"),
+        ("surplus", "unrecognized arguments: surplus"),
+    ],
+)
+def test_an_override_that_cannot_be_used(override, message, workplace, tiny, capfd):
+    assert message in refused(["char-lm", *tiny, override], capfd, workplace)
+
+
+def test_an_unknown_site_is_refused_although_wandb_was_started(workplace, tiny, capfd):
+    message = refused(["char-lm", *tiny, "--trainer.callbacks.sites=[blok*]"], capfd, workplace)
+    assert "'blok*' matches no dropout site. Found: 'network.emb'" in message
+
+
+def test_a_refused_run_leaves_the_runs_before_it(workplace, tiny, capfd):
+    (workplace / "runs/char-lm/version_0").mkdir(parents=True)
+    refused(["char-lm", *tiny, "--trainer.callbacks.sites=[blok*]"], capfd, workplace)
+
+
+def test_an_empty_text(workplace, tiny, text, capfd):
+    text.write_text("")
+    assert "found 0 characters" in refused(["char-lm", *tiny], capfd, workplace)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("trainr: {max_epochs: 3}", "there is no option 'trainr.max_epochs'. Did you mean 'trainer.max_epochs'?"),
+        ("trainer: {max_epoch: 3}", "there is no option 'trainer.max_epoch'. Did you mean 'trainer.max_epochs'?"),
+        ("model: {class_path: lightning_dropout.LanguageModl}", "lightning_dropout has no 'LanguageModl'. Did you"),
+        ("model: {class_path: lightning_dropout.LanguageModel, init_arg: {}}", "Only init_args and dict_kwargs"),
+        ("trainer: [", "Problems parsing config: "),
+        (
+            "trainer: {callbacks: [{class_path: EarlyStopping, init_args: {monitor: x, patienc: 3}}]}",
+            "EarlyStopping has no option 'patienc'. Did you mean 'patience'?",
+        ),
+    ],
+)
+def test_a_wrong_key_in_a_file(yaml, message, workplace, capfd):
+    (workplace / "own.yaml").write_text(yaml)
+    assert message in refused(["own.yaml"], capfd, workplace)
+
+
+def test_options_are_not_guessed_from_their_beginning(workplace, tiny, capfd):
+    message = refused(["char-lm", *tiny, "--trainer.max_ep=1"], capfd, workplace)
+    assert message.startswith("there is no option 'trainer.max_ep'.")
+
+
+def test_a_checkpoint_with_another_vocabulary(workplace, tiny, capfd):
+    torch.save({"TextData": {"vocabulary": "\ufffdab"}, "state_dict": {}}, "other.ckpt")
+    message = refused(["char-lm", *tiny, "--ckpt_path=other.ckpt"], capfd, workplace)
+    assert "the checkpoint has a vocabulary of 3" in message
+
+
+def test_a_bug_keeps_its_traceback(workplace, monkeypatch):
+    (workplace / "mine.py").write_text(
+        "from lightning.pytorch.demos.boring_classes import BoringModel\n"
+        "class Broken(BoringModel):\n"
+        "    def training_step(self, batch):\n"
+        "        raise ValueError('a bug of the user')\n"
+    )
+    (workplace / "own.yaml").write_text("model: mine.Broken\n")
+    with pytest.raises(ValueError, match="a bug of the user"):
+        main(["run", "own.yaml", "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"])

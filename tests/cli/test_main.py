@@ -1,0 +1,44 @@
+import runpy
+import sys
+
+import pytest
+
+from lightning_dropout.cli.main import main
+
+
+def test_help_shows_every_command(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(command in shown for command in ("run", "recipes", "fit", "validate", "test", "predict"))
+
+
+@pytest.mark.parametrize("arguments", [["recipes", "list"], ["run", "--list"]])
+def test_recipes_are_listed(arguments, capsys):
+    assert main(arguments) == 0
+    assert "char-lm  Early dropout" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu", "char-lm"], "lightning-dropout: there is no command 'rnu'. Did you mean 'run'?"),
+        (["recipes"], "lightning-dropout: recipes: found ''. Say `lightning-dropout recipes list`."),
+        (["run"], "lightning-dropout: name a recipe or a YAML file."),
+        (["run", "--trainer.max_epochs", "3"], "lightning-dropout: found the option '--trainer.max_epochs' first."),
+        (["run", "chr-lm"], "lightning-dropout: there is no recipe 'chr-lm'. Did you mean 'char-lm'?"),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_exit_code_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+
+
+def test_the_module_is_the_same_as_the_script(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["lightning-dropout", "recipes", "list"])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_module("lightning_dropout", run_name="__main__")
+    assert exit.value.code == 0
+    assert "char-lm" in capsys.readouterr().out
