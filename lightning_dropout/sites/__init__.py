@@ -1,6 +1,6 @@
 """Find, read, set, trace and audit every dropout site of any model."""
 
-from lightning_dropout.sites.audit import audit
+from lightning_dropout.sites.auditing import audit
 from lightning_dropout.sites.find import find_sites
 from lightning_dropout.sites.findings import Audit, Finding
 from lightning_dropout.sites.site import Site
