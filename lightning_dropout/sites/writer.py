@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from lightning_dropout.layers.rate import LiveRate, RateVector, check_rate
 from lightning_dropout.sites.live import attach, detach, is_attachable
+from lightning_dropout.sites.site import Site
 from lightning_dropout.sites.sites import Sites
 
 __all__ = ["SiteWriter"]
@@ -21,7 +23,7 @@ class SiteWriter:
 
     Compiled code reads all rates from one shared vector, which is written with one operation per device however many
     sites there are. In eager, the layers of this package read from the same memory; other modules keep their rate in
-    an attribute of their own, which is set in a loop.
+    an attribute of their own, which is set in a loop over their dictionaries.
 
     Args:
         sites: What to write to.
@@ -53,7 +55,9 @@ class SiteWriter:
         self._bases = torch.tensor(list(sites.base_rates().values()), dtype=torch.float64)
         self._largest = Sites(sorted(sites, key=lambda site: site.base_rate)[-1:])
         self._vector = RateVector(list(sites.rates().values()))
-        self._foreign = [(site, site.base_rate) for site in sites if not isinstance(site.module, LiveRate)]
+        # A live class keeps the float in the dictionary of the module; what has none is written site by site.
+        self._floats: list[tuple[dict[str, Any], str, float]] = []
+        self._others: list[tuple[Site, float]] = []
         self._attached: list[tuple[nn.Module, str, nn.Module | None]] = []
         self._bind(model)
 
@@ -82,6 +86,9 @@ class SiteWriter:
                     parent, name = around.get(module, (None, ""))
                     attach(module, attribute, rate, parent=parent, child_name=name)
                     self._attached.append((module, attribute, parent))
+                    self._floats.append((vars(module), attribute, site.base_rate))
+            else:
+                self._others.append((site, site.base_rate))
 
     def set(self, rate: float) -> None:
         """Give every site the same rate.
@@ -91,7 +98,9 @@ class SiteWriter:
         """
         rate = check_rate(rate, what=f"rate from {self.owner}")
         self._vector.fill(rate)
-        for site, _ in self._foreign:
+        for values, attribute, _ in self._floats:
+            values[attribute] = rate
+        for site, _ in self._others:
             site.write(rate)
 
     def scale(self, factor: float) -> None:
@@ -102,7 +111,9 @@ class SiteWriter:
         """
         self._largest.check_factor(factor)
         self._vector.write(self._bases * factor)
-        for site, base in self._foreign:
+        for values, attribute, base in self._floats:
+            values[attribute] = factor * base
+        for site, base in self._others:
             site.write(factor * base)
 
     def release(self) -> None:
