@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.tuner import Tuner
 from torch import Tensor, nn
 
 from lightning_dropout.callbacks import DropoutScheduler
@@ -255,3 +256,21 @@ def test_works_in_the_pytorch_lightning_trainer_too() -> None:
     )
     fit.fit(model)
     assert model.rates == pytest.approx([0.0, 0.2, 0.4, 0.6])
+
+
+@pytest.mark.filterwarnings("ignore:The lr_scheduler's state is not restored", "ignore:.*lr_find")
+def test_the_tuner_leaves_rates_and_schedule_as_they_were(tmp_path: Path) -> None:
+    class Tunable(Model):
+        lr = 0.1
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    model, recorder = Tunable(), Recorder()
+    before = find_sites(model).rates()
+    fit = trainer(DropoutScheduler(Linear(0.0, 0.8)), recorder, default_root_dir=tmp_path)
+    Tuner(fit).lr_find(model, num_training=5, update_attr=False)
+    assert find_sites(model).rates() == before
+    recorder.rates.clear()
+    fit.fit(model)
+    assert [rates["blocks.0.ff"] for rates in recorder.rates] == pytest.approx([0.1 * i for i in range(8)])

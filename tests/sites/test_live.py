@@ -280,6 +280,24 @@ def test_activation_checkpointing_draws_the_same_masks_again(inside: bool, drive
     assert not torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint
 
 
+def test_hugging_face_checkpointing_inside_a_compiled_model_draws_the_same_masks_again(drive: Drive) -> None:
+    model, batch = MODELS["llama"]()
+    drive(find_sites(model), model).set(0.4)
+    grads = []
+    for checkpointed in (False, True):
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        if checkpointed:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.zero_grad()
+        torch.manual_seed(1)
+        compiled = torch.compile(model.train(), backend="aot_eager")
+        output(compiled(**batch, use_cache=False)).square().sum().backward()
+        grads.append([parameter.grad.clone() for parameter in model.parameters()])
+        assert graphs() == 1
+    assert all(map(torch.equal, *grads))
+
+
 def test_while_driven_a_module_looks_like_itself(drive: Drive) -> None:
     model, _ = MODELS["bert"]()
     before = repr(model), list(model.state_dict()), [type(m).__name__ for m in model.modules()]
