@@ -280,6 +280,7 @@ def test_activation_checkpointing_draws_the_same_masks_again(inside: bool, drive
     assert not torch._dynamo.config.skip_fwd_side_effects_in_bwd_under_checkpoint
 
 
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated")
 def test_hugging_face_checkpointing_inside_a_compiled_model_draws_the_same_masks_again(drive: Drive) -> None:
     model, batch = MODELS["llama"]()
     drive(find_sites(model), model).set(0.4)
