@@ -22,7 +22,7 @@ class SelfAttention(nn.Module):
         self.head_dim = config.head_dim
         num_rows = (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
         self.qkv = Projection(config.dim, num_rows, bias=config.bias)
-        self.output = Projection(config.dim, config.dim, bias=config.bias, gain=config.residual_gain)
+        self.output = Projection(config.dim, config.dim, bias=config.bias)
 
     def forward(
         self,
@@ -36,10 +36,10 @@ class SelfAttention(nn.Module):
         """Attend within ``x``, ``(batch, length, dim)``, and what is in the cache."""
         batch, length, _ = x.shape
         heads = self.qkv(x).view(batch, length, -1, self.head_dim)
-        qk, v = heads.split((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=2)
+        qk, v = heads.split_with_sizes((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=2)
         if scope.rotation is not None:
             qk = rotate(qk, scope.rotation)
-        q, k = qk.split((self.num_heads, self.num_kv_heads), dim=2)
+        q, k = qk.split_with_sizes((self.num_heads, self.num_kv_heads), dim=2)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if cache is not None:
             k, v = cache.append(k, v)

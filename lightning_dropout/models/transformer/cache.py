@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 __all__ = ["LayerCache"]
 
 
 class LayerCache:
-    """Keys and values of one layer, written in place into memory that is taken once.
+    """Keys and values of one layer, written in place into memory for ``capacity`` positions that is taken once."""
 
-    ``shape`` is ``(batch, heads, capacity, dim)``.
-    """
-
-    def __init__(self, shape: tuple[int, int, int, int], *, device: torch.device, dtype: torch.dtype) -> None:
-        self._keys = torch.empty(shape, device=device, dtype=dtype)
-        self._values = torch.empty(shape, device=device, dtype=dtype)
-        self._length = 0
+    def __init__(self, capacity: int) -> None:
+        self._capacity, self._length = capacity, 0
+        self._memory: tuple[Tensor, Tensor] | None = None
         self._context: tuple[Tensor, Tensor] | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add keys and values, ``(batch, heads, length, dim)``; return all there are."""
-        start, self._length = self._length, self._length + keys.shape[2]
-        self._keys[:, :, start : self._length] = keys
-        self._values[:, :, start : self._length] = values
-        return self._keys[:, :, : self._length], self._values[:, :, : self._length]
+        batch, heads, length, dim = keys.shape
+        if self._memory is None:
+            shape = (batch, heads, self._capacity, dim)
+            self._memory = keys.new_empty(shape), values.new_empty(shape)
+        all_keys, all_values = self._memory
+        all_keys.narrow(2, self._length, length).copy_(keys)
+        all_values.narrow(2, self._length, length).copy_(values)
+        self._length += length
+        return all_keys.narrow(2, 0, self._length), all_values.narrow(2, 0, self._length)
 
     def context(self, compute: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Keys and values of the context, computed on the first call."""

@@ -73,10 +73,13 @@ class TransformerConfig:
         return self.num_prefix + (self.patches.num_patches if self.patches else self.context_length or 0)
 
     @property
-    def residual_gain(self) -> float:
-        """Shrinks what each branch adds at the start, so that the sum over all branches keeps its size (GPT-2)."""
-        num_branches = self.num_layers * (2 if self.context_dim is None else 3)
-        return 1.0 / math.sqrt(num_branches)
+    def embedding_std(self) -> float:
+        """Size of the entries of an embedding at the start.
+
+        Where the embedding is the output layer too, logits then start with variance 1; elsewhere the residual stream
+        starts at about the size of what the blocks add to it.
+        """
+        return 1.0 / math.sqrt(self.dim) if self.tie_weights else 0.5
 
     @property
     def removes_tokens(self) -> bool:

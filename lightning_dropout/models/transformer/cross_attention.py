@@ -22,7 +22,7 @@ class CrossAttention(nn.Module):
         self.num_kv_heads, self.head_dim = config.key_value_heads, config.head_dim
         self.query = Projection(config.dim, config.dim, bias=config.bias)
         self.key_value = Projection(context_dim, 2 * self.num_kv_heads * self.head_dim, bias=config.bias)
-        self.output = Projection(config.dim, config.dim, bias=config.bias, gain=config.residual_gain)
+        self.output = Projection(config.dim, config.dim, bias=config.bias)
 
     def forward(
         self,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lightning_dropout.models.transformer.config import TransformerConfig
 from lightning_dropout.models.transformer.options import PatchConfig
-from lightning_dropout.models.transformer.projection import EMBEDDING_STD, Embedding, Projection
+from lightning_dropout.models.transformer.projection import Embedding, Projection
 
 __all__ = ["ClassToken", "PatchEmbedding", "make_embedding"]
 
@@ -41,14 +41,15 @@ class PatchEmbedding(nn.Module):
 class ClassToken(nn.Module):
     """A learned token in front of every sequence."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, *, std: float) -> None:
         super().__init__()
+        self.std = std
         self.weight = nn.Parameter(torch.empty(dim))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the token."""
-        nn.init.normal_(self.weight, std=EMBEDDING_STD)
+        nn.init.normal_(self.weight, std=self.std)
 
     def forward(self, x: Tensor) -> Tensor:
         """Put the token in front of ``x``, ``(batch, length, dim)``."""
@@ -60,4 +61,4 @@ def make_embedding(config: TransformerConfig) -> Embedding | PatchEmbedding:
     if config.patches is not None:
         return PatchEmbedding(config.patches, config.dim)
     assert config.vocab_size is not None
-    return Embedding(config.vocab_size, config.dim)
+    return Embedding(config.vocab_size, config.dim, std=config.embedding_std)

@@ -28,7 +28,7 @@ class FeedForward(nn.Module):
         self.activation = _ACTIVATIONS.get(config.activation)
         hidden_dim = config.feed_forward_dim
         self.input = Projection(config.dim, hidden_dim if self.activation else 2 * hidden_dim, bias=config.bias)
-        self.output = Projection(hidden_dim, config.dim, bias=config.bias, gain=config.residual_gain)
+        self.output = Projection(hidden_dim, config.dim, bias=config.bias)
 
     def forward(self, x: Tensor, *, dropout: Callable[[Tensor], Tensor]) -> Tensor:
         """Transform each position of ``x``, ``(batch, length, dim)``, on its own."""

@@ -73,6 +73,8 @@ class GenerationMixin(nn.Module):
             )
         if network.config.encoder is not None:
             raise ValueError("generate() needs a decoder, but this Transformer was built with encoder=. Leave it out.")
+        if max_new_tokens < 0:
+            raise ValueError(f"generate(max_new_tokens={max_new_tokens}) is negative. Give 0 or more.")
         check_sampling(temperature=temperature, top_k=top_k, top_p=top_p)
         choose = partial(choose_tokens, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
         prompts = [prompt_ids] if isinstance(prompt_ids, Tensor) and prompt_ids.dim() == 1 else list(prompt_ids)

@@ -116,7 +116,7 @@ class Transformer(GenerationMixin, CheckpointMixin):
             dropout=dropout,
         )
         self.embedding = make_embedding(config)
-        self.class_token = ClassToken(dim) if config.num_prefix else None
+        self.class_token = ClassToken(dim, std=config.embedding_std) if config.num_prefix else None
         self.positions = make_positions(config)
         self.emb = Dropout(dropout.emb)
         self.token = TokenDropout(
@@ -153,6 +153,7 @@ class Transformer(GenerationMixin, CheckpointMixin):
         encoder = self.config.encoder
         if mask is None and encoder is not None and encoder.padding_id is not None:
             mask = inputs != encoder.padding_id
+            mask = mask | ~mask.any(dim=1, keepdim=True)  # an empty text is read as it stands: its mean would be NaN
         x = self.embedding(inputs)
         if self.class_token is not None:
             x = self.class_token(x)

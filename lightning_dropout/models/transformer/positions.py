@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_dropout.models.transformer.config import TransformerConfig
 from lightning_dropout.models.transformer.options import RotaryConfig, RotaryScaling
-from lightning_dropout.models.transformer.projection import EMBEDDING_STD, Embedding
+from lightning_dropout.models.transformer.projection import Embedding
 
 __all__ = ["LearnedPositions", "Positions", "Rotary", "SinusoidalPositions", "make_positions", "rotate"]
 
@@ -58,18 +58,18 @@ class _Table(nn.Module):
 class SinusoidalPositions(_Table):
     """Sines and cosines of the position at many wavelengths (Vaswani et al. 2017).
 
-    Scaled to the size of the embeddings that they are added to.
+    Scaled to have the standard deviation of the embeddings that they are added to.
     """
 
-    def __init__(self, num_positions: int, dim: int) -> None:
-        self.num_positions, self.dim = num_positions, dim
+    def __init__(self, num_positions: int, dim: int, *, std: float) -> None:
+        self.num_positions, self.dim, self.std = num_positions, dim, std
         super().__init__()
 
     def compute(self, device: torch.device) -> Tensor:
         """The table, ``(positions, dim)``: sines in the even columns, cosines in the odd ones."""
         angles = _angles(self.num_positions, _frequencies(self.dim, 10000.0, device))
         waves = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)[:, : self.dim]
-        return waves * (EMBEDDING_STD * math.sqrt(2.0))
+        return waves * (self.std * math.sqrt(2.0))
 
 
 class Rotary(_Table):
@@ -80,34 +80,39 @@ class Rotary(_Table):
         super().__init__()
 
     def compute(self, device: torch.device) -> Tensor:
-        """The table, ``(positions, dim / 2, 2)``."""
+        """The table, ``(positions, 1, dim / 2, 2)``."""
         frequencies = _frequencies(self.head_dim, self.config.base, device)
         if self.config.scaling is not None:
             frequencies = _stretch(frequencies, self.config.scaling)
         angles = _angles(self.num_positions, frequencies)
-        return torch.stack((angles.cos(), angles.sin()), dim=-1)
+        return torch.stack((angles.cos(), angles.sin()), dim=-1).unsqueeze(1)
+
+    def forward(self, positions: Positions) -> Tensor:
+        """The turns of ``positions`` as ``rotate`` wants them: complex numbers where nothing is compiled."""
+        turns = super().forward(positions)
+        # Inductor fuses real operations, but has no code for complex ones; eager code is three times faster with them.
+        return turns if torch.compiler.is_compiling() else torch.view_as_complex(turns)
+
+
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn neighbouring pairs of ``x``, ``(batch, length, heads, dim)``, in fp32 or wider."""
+    pairs = x.view(*x.shape[:-1], -1, 2)
+    if pairs.dtype in (torch.float16, torch.bfloat16):
+        pairs = pairs.float()
+    if turns.is_complex():
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * turns)
+    else:
+        (a, b), (cos, sin) = pairs.unbind(-1), turns.unbind(-1)
+        turned = torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    return turned.flatten(-2).to(x.dtype)
 
 
 def make_positions(config: TransformerConfig) -> LearnedPositions | SinusoidalPositions | None:
     """The vectors that ``config`` adds to the embeddings, if any."""
-    if config.position == "learned":
-        return LearnedPositions(config.num_positions, config.dim)
-    return SinusoidalPositions(config.num_positions, config.dim) if config.position == "sinusoidal" else None
-
-
-def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn neighbouring pairs of ``x``, ``(batch, length, heads, dim)``, by ``rotation``, ``(length, dim / 2, 2)``.
-
-    ``rotation`` has a batch dimension as well where positions differ between rows.
-    """
-    pairs = x.to(torch.promote_types(x.dtype, torch.float32)).view(*x.shape[:-1], -1, 2)
-    rotation = rotation.unsqueeze(-3)
-    if torch.compiler.is_compiling():  # inductor fuses real operations, but has no code for complex ones
-        (a, b), (cos, sin) = pairs.unbind(-1), rotation.unbind(-1)
-        turned = torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1)
-    else:
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(rotation))
-    return turned.flatten(-2).to(x.dtype)
+    if config.position == "rotary":
+        return None
+    kind = LearnedPositions if config.position == "learned" else SinusoidalPositions
+    return kind(config.num_positions, config.dim, std=config.embedding_std)
 
 
 def _frequencies(dim: int, base: float, device: torch.device) -> Tensor:

@@ -33,9 +33,7 @@ class Window:
         self._context_length, self._context = config.num_positions, context
         self._first = self._end = 0
         capacity = min(tokens.shape[1], config.num_positions)
-        shape = (len(starts), config.key_value_heads, capacity, config.head_dim)
-        dtype = next(network.parameters()).dtype
-        self._caches = [LayerCache(shape, device=tokens.device, dtype=dtype) for _ in range(config.num_layers)]
+        self._caches = [LayerCache(capacity) for _ in range(config.num_layers)]
 
     def next_logits(self, end: int) -> Tensor:
         """Logits, ``(batch, vocab)``, of the tokens in column ``end``, after reading all columns before it."""

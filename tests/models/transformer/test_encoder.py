@@ -19,6 +19,16 @@ def test_padding_changes_nothing(position, pooling):
     assert torch.allclose(network(short), network(garbage, mask=mask.expand(2, -1)), atol=1e-6)
 
 
+@pytest.mark.parametrize("pooling", ["class", "mean"])
+def test_an_empty_text_is_no_nan(pooling):
+    encoder = EncoderConfig(num_classes=3, pooling=pooling, padding_id=0)
+    network = Transformer(11, **TINY, context_length=12, encoder=encoder)
+    logits = network(torch.tensor([[0, 0, 0], [1, 2, 0]]))
+    logits.sum().backward()
+    assert torch.isfinite(logits).all()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
+
+
 def test_an_encoder_sees_both_sides():
     network = Transformer(11, **TINY, context_length=12, encoder=EncoderConfig(num_classes=3)).eval()
     ids = torch.randint(11, (1, 12))

@@ -87,6 +87,15 @@ def test_training_mode_without_dropout_may_generate():
     assert len(network.generate(torch.tensor([1]), 2)) == 3
 
 
+def test_no_new_token_gives_the_prompt_back(network):
+    assert torch.equal(network.generate(torch.tensor([3, 1, 4]), 0), torch.tensor([3, 1, 4]))
+
+
+def test_generation_under_autocast(network):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert len(network.generate(torch.tensor([3, 1, 4]), 15)) == 18
+
+
 def test_sampling_follows_its_generator_and_top_k_1_is_greedy(network):
     prompt = torch.tensor([3, 1, 4])
     first, again, other = (
@@ -104,6 +113,7 @@ def test_sampling_follows_its_generator_and_top_k_1_is_greedy(network):
         (torch.zeros(13, dtype=torch.long), {}, "prompt of 13 tokens, more than context_length=12"),
         (torch.zeros(0, dtype=torch.long), {}, "an empty prompt"),
         ([], {}, "no prompt"),
+        (torch.tensor([1]), {"max_new_tokens": -1}, r"generate\(max_new_tokens=-1\) is negative"),
         (torch.tensor([1]), {"temperature": -1.0}, r"temperature=-1\.0 is negative"),
         (torch.tensor([1]), {"temperature": 1.0, "top_k": 0}, "top_k=0"),
         (torch.tensor([1]), {"temperature": 1.0, "top_p": 1.5}, r"top_p=1\.5"),
@@ -111,4 +121,4 @@ def test_sampling_follows_its_generator_and_top_k_1_is_greedy(network):
 )
 def test_bad_input_is_refused(network, prompt, options, message):
     with pytest.raises(ValueError, match=message):
-        network.generate(prompt, 2, **options)
+        network.generate(prompt, **{"max_new_tokens": 2, **options})

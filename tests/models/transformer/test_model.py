@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import pytest
 import torch
 from jsonargparse import auto_cli
@@ -64,6 +67,13 @@ def test_every_module_with_weights_can_draw_them_again_after_to_empty():
             module.reset_parameters()
     logits = network.eval()(torch.randint(11, (2, 12)), context=torch.randn(2, 3, 8))
     assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_copies_compute_the_same(again):
+    network = Transformer(11, **TINY, position="sinusoidal", activation="gelu_tanh").eval()
+    ids = torch.randint(11, (2, 12))
+    assert torch.equal(again(network)(ids), network(ids))
 
 
 def test_too_many_tokens_are_refused():

@@ -39,8 +39,8 @@ def test_bfloat16_is_turned_in_fp32():
 
 def test_scaled_rotations_are_slower_only_where_they_are_slow():
     scaling = RotaryScaling(factor=8.0, original_context_length=1024)
-    plain = Rotary(2, 128, RotaryConfig(base=500_000.0)).table[1]
-    scaled = Rotary(2, 128, RotaryConfig(base=500_000.0, scaling=scaling)).table[1]
+    plain = Rotary(2, 128, RotaryConfig(base=500_000.0)).table[1, 0]
+    scaled = Rotary(2, 128, RotaryConfig(base=500_000.0, scaling=scaling)).table[1, 0]
     angles, slower = torch.atan2(plain[:, 1], plain[:, 0]), torch.atan2(scaled[:, 1], scaled[:, 0])
     factors = angles / slower
     num_turns = 1024 * angles / (2 * math.pi)
@@ -53,8 +53,7 @@ def test_scaled_rotations_are_slower_only_where_they_are_slow():
 
 @pytest.mark.parametrize("dim", [8, 7])
 def test_sinusoids_follow_the_formula(dim):
-    table = SinusoidalPositions(50, dim).table
-    table = table / table[0, 1]  # cos 0
+    table = SinusoidalPositions(50, dim, std=0.5**0.5).table
     for position, column in [(0, 0), (3, 2), (49, 5)]:
         angle = position / 10000 ** ((column - column % 2) / dim)
         expected = math.cos(angle) if column % 2 else math.sin(angle)
