@@ -110,7 +110,7 @@ class OverfittingMonitor(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say at once if there will be nothing to measure."""
         is_trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        self._folder = None if is_trial else trainer.log_dir  # a broadcast, so on all ranks
+        self._folder = None if is_trial else trainer.log_dir or trainer.default_root_dir  # a broadcast, so on all ranks
         if not trainer.enable_validation:
             name = type(pl_module).__name__
             self._trials.name("measure a gap", f"{name} has no validation_step, or the trainer no validation data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ from lightning_dropout_callbacks.overfitting_history import OverfittingRecord, m
 
 __all__ = ["write_overfitting_plot"]
 
-_MAX_METRICS = 3
-_MAX_NAMES = 2
+_MAX_NAMES = 3
 _TRAIN, _VAL, _INK, _LINES, _GRID = "#2f6690", "#d1495b", "#3a3a3c", "#b8b8be", "#ececf0"
 _RATES = ("#5b4b8a", "#c8842b", "#3d8b7d", "#a23b72", "#6b7a3a", "#7a7a80")
 
@@ -22,7 +22,8 @@ _RATES = ("#5b4b8a", "#c8842b", "#3d8b7d", "#a23b72", "#6b7a3a", "#7a7a80")
 def write_overfitting_plot(history: Sequence[OverfittingRecord], path: Path) -> None:
     """Write a picture: train against validation, the gap, and the dropout rates beneath, over training steps.
 
-    Shows up to three metrics, the loss first. Leaves the global state of ``matplotlib.pyplot`` alone.
+    Shows the loss, or the first metric, and beside it the first one that is better the other way round, such as an
+    accuracy. Leaves the global state of ``matplotlib.pyplot`` alone.
 
     Raises:
         ImportError: Without matplotlib.
@@ -30,7 +31,7 @@ def write_overfitting_plot(history: Sequence[OverfittingRecord], path: Path) -> 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    metrics = measured_metrics(history)[:_MAX_METRICS]
+    metrics = _shown_metrics(history)
     rates = _rate_curves(history)
     heights = [3.0, 1.2, 1.2] if rates else [3.0, 1.2]  # in inches, as are the margins below
     width, height = 0.2 + 7.6 * len(metrics), sum(heights) + 0.25 * len(heights) + 0.75
@@ -64,6 +65,18 @@ def write_overfitting_plot(history: Sequence[OverfittingRecord], path: Path) -> 
     os.replace(unfinished, path)
 
 
+def _shown_metrics(history: Sequence[OverfittingRecord]) -> list[str]:
+    first, *others = measured_metrics(history)
+    opposite = (name for name in others if _is_higher_better(history, name) != _is_higher_better(history, first))
+    return [first, *islice(opposite, 1)]
+
+
+def _is_higher_better(history: Sequence[OverfittingRecord], metric: str) -> bool:
+    """What the sign of the gap says."""
+    _, train, val, gaps = _series(history, metric)
+    return any(gap * (v - t) < 0 for t, v, gap in zip(train, val, gaps, strict=True))
+
+
 def _draw_curves(axes: Any, history: Sequence[OverfittingRecord], metric: str) -> None:
     _style(axes, metric)
     steps, train, val, _ = _series(history, metric)
@@ -85,8 +98,8 @@ def _draw_gap(axes: Any, history: Sequence[OverfittingRecord], metric: str) -> N
 
 def _draw_best(panels: Sequence[Any], history: Sequence[OverfittingRecord], metric: str) -> None:
     """Mark where validation was best, and whether training went on to improve without it."""
-    steps, train, val, gaps = _series(history, metric)
-    is_higher_better = any(gap * (v - t) < 0 for t, v, gap in zip(train, val, gaps, strict=True))
+    steps, train, val, _ = _series(history, metric)
+    is_higher_better = _is_higher_better(history, metric)
     known = [(value, step) for value, step in zip(val, steps, strict=True) if not math.isnan(value)]
     if not known:
         return
@@ -94,7 +107,7 @@ def _draw_best(panels: Sequence[Any], history: Sequence[OverfittingRecord], metr
     onset = overfitting_onset(train, val, steps, higher_is_better=is_higher_better)
     panels[0].plot([step], [best], "o", color=_VAL, markersize=7.5, markeredgecolor="white", markeredgewidth=1.5)
     since = ", overfitting since then" if onset is not None else ""
-    panels[0].set_title(f"best validation {best:.4g} at step {step:,}{since}", fontsize=9, color=_INK, loc="left")
+    panels[0].set_title(f"best validation {best:#.4g} at step {step:,}{since}", fontsize=9, color=_INK, loc="left")
     for axes in panels if onset is not None else ():
         axes.axvline(onset, color=_INK, linewidth=0.9, linestyle=(0, (2, 3)), zorder=1.5)
 
@@ -106,7 +119,7 @@ def _label_ends(axes: Any, ends: dict[str, tuple[float, str]]) -> None:
     for name, (value, color) in sorted(ends.items(), key=lambda end: end[1][0]):
         place = 0.5 if math.isnan(value) else (value - low) / (high - low)
         placed = max(place, placed + 0.16)
-        text = f"{name}\n{value:.4g}"
+        text = f"{name}\n{value:#.4g}"
         axes.text(1.015, placed, text, transform=axes.transAxes, color=color, fontsize=8.5, va="center")
 
 
@@ -122,11 +135,18 @@ def _draw_rates(axes: Any, history: Sequence[OverfittingRecord], rates: dict[tup
 
 
 def _rate_curves(history: Sequence[OverfittingRecord]) -> dict[tuple[float, ...], list[str]]:
-    """Site groups by their rates over time, so that groups that move together are drawn once."""
+    """Site groups by their rates over time, so that groups that move together are drawn once.
+
+    Leaves out what was never on, unless nothing was, and what all names start with.
+    """
+    paths = {name: name.split(".") for name in history[-1].rates}
+    parents = zip(*(path[:-1] for path in paths.values()), strict=False)
+    num_shared = len(list(takewhile(lambda parts: len(set(parts)) == 1, parents)))
     curves: dict[tuple[float, ...], list[str]] = {}
-    for name in history[-1].rates:
-        curves.setdefault(tuple(record.rates.get(name, math.nan) for record in history), []).append(name)
-    return curves
+    for name, path in paths.items():
+        curve = tuple(record.rates.get(name, math.nan) for record in history)
+        curves.setdefault(curve, []).append(".".join(path[num_shared:]))
+    return {curve: group for curve, group in curves.items() if max(curve[-1], *curve) > 0.0} or curves
 
 
 def _series(

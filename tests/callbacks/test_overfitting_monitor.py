@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchmetrics import Accuracy, MetricCollection
 
-from lightning_dropout.callbacks import OverfittingMonitor
+from lightning_dropout.callbacks import DropoutScheduler, ModeGuard, OverfittingMonitor
 
 
 def data(num_samples: int, seed: int) -> TensorDataset:
@@ -362,6 +362,13 @@ def test_a_module_may_change_the_trainer_at_the_end_of_its_validation(tmp_path: 
     assert rows(tmp_path / "plain") == rows(tmp_path / "watched")
     values = monitor.history[-1].values
     assert values["overfit/train_read"] == pytest.approx(values["overfit/train_loss"])
+
+
+def test_rates_stand_beside_the_gap_and_the_guard_finds_nothing(tmp_path: Path) -> None:
+    monitor, guard = measuring(), ModeGuard("raise")
+    fit(Classifier(), tmp_path, guard, monitor, DropoutScheduler(lambda progress: 0.9 * progress))
+    assert [record.rates["net"] for record in monitor.history] == pytest.approx([0.25, 0.55, 0.85])
+    assert [record.step for record in monitor.history] == [6, 12, 18]
 
 
 def test_an_overridden_log_keeps_its_names(tmp_path: Path) -> None:

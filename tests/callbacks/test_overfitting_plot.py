@@ -37,13 +37,17 @@ def test_every_history_can_be_drawn(history: list[OverfittingRecord], tmp_path: 
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_column_is_added_for_each_of_three_metrics(tmp_path: Path) -> None:
-    def width(num_metrics: int) -> int:
+def test_a_second_column_is_for_a_metric_that_is_better_the_other_way_round(tmp_path: Path) -> None:
+    def width(metrics: dict[str, float]) -> int:
+        """Of a picture in which all metrics are higher on validation data, and the gaps are as given."""
+        values = {f"overfit/{side}_{name}": x for name in metrics for side, x in (("train", 1.0), ("val", 2.0))}
+        values |= {f"overfit/gap_{name}": gap for name, gap in metrics.items()}
         path = tmp_path / "overfitting.png"
-        write_overfitting_plot([record(1, {f"m{i}": (1.0, 2.0) for i in range(num_metrics)})], path)
+        write_overfitting_plot([OverfittingRecord(1, 0, values, {})], path)
         return int.from_bytes(path.read_bytes()[16:20], "big")
 
-    assert width(1) < width(2) < width(3) == width(5)
+    assert width({"loss": 1.0}) == width({"loss": 1.0, "perplexity": 1.0}) == width({"acc": -1.0, "f1": -1.0})
+    assert width({"loss": 1.0}) < width({"loss": 1.0, "acc": -1.0}) == width({"acc": -1.0, "f1": -1.0, "loss": 1.0})
 
 
 def test_pyplot_is_left_alone(tmp_path: Path) -> None:
