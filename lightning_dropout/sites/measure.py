@@ -85,6 +85,7 @@ def dropped_by_draw(func: Callable[..., Any], *, is_keep: bool, output: Any) -> 
     name = func.__name__
     if not isinstance(output, Tensor):
         return None
+    output = output.detach()
     if name in ("lt", "le", "gt", "ge", "__lt__", "__le__", "__gt__", "__ge__"):
         fraction = float(output.double().mean())
         return fraction if name.strip("_").startswith("l") != is_keep else 1.0 - fraction
