@@ -20,8 +20,8 @@ def mendable(error: BaseException) -> str | None:
     """The line that tells a user how to mend ``error``, or None if it is a bug, in whosever code.
 
     Mendable is what our own code refused with a ``raise ValueError``, what Lightning calls a misconfiguration, a file
-    that is missing or out of reach, and weights that do not fit. Libraries between us and the user wrap such errors
-    in their own, so the causes are looked at too.
+    that is missing or out of reach, a W&B server that is not to be had, and weights that do not fit. Libraries between
+    us and the user wrap such errors in their own, so the causes are looked at too.
     """
     for cause in _causes(error):
         if (
@@ -30,6 +30,8 @@ def mendable(error: BaseException) -> str | None:
             or (isinstance(cause, (ValueError, ImportError)) and _raised_by_us(cause.__traceback__))
         ):
             return _one_line(str(cause))
+        if type(cause).__module__.startswith("wandb.errors"):
+            return _one_line(f"W&B: {cause} Say --run.wandb offline to train without a server.")
         if isinstance(cause, RuntimeError) and str(cause).startswith("Error(s) in loading state_dict"):
             return _one_line(f"the checkpoint is of another model. {cause}")
     return None

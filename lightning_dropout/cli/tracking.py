@@ -18,7 +18,7 @@ from lightning_dropout.cli.errors import UserError
 if TYPE_CHECKING:
     import wandb
 
-__all__ = ["Run", "finish_wandb"]
+__all__ = ["Run", "finish_wandb", "wandb_mode"]
 
 
 _WRITTEN_BEFORE_TRAINING = {"config.yaml", "hparams.yaml", "wandb"}
@@ -51,7 +51,7 @@ class Run:
 
     def loggers(self) -> list[Logger]:
         """metrics.csv, and W&B unless it is disabled; nothing is written yet."""
-        mode = _mode(self.wandb)
+        mode = wandb_mode(self.wandb)
         if mode == "disabled":
             return [self._csv]
         import wandb
@@ -85,7 +85,12 @@ def finish_wandb(exit_code: int) -> None:
         wandb.finish(exit_code=exit_code)
 
 
-def _mode(asked: str) -> str:
+def wandb_mode(asked: str) -> str:
+    """online, offline or disabled, of what was ``asked`` for and what is found.
+
+    Raises:
+        UserError: If online was asked for, here or in WANDB_MODE, and there is no key.
+    """
     chosen = os.environ.get("WANDB_MODE", asked) if asked == "auto" else asked
     if chosen in ("offline", "dryrun"):
         return "offline"

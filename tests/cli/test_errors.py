@@ -1,4 +1,5 @@
 import pytest
+import wandb
 
 from lightning_dropout.cli.errors import UserError, mendable
 
@@ -43,6 +44,10 @@ def test_missing_files_and_misconfigurations_are_mendable():
     assert "no.ckpt" in mendable(error_of("open('no.ckpt')", "torch.serialization"))
     assert mendable(MisconfigurationException("two\nlines")) == "two lines"
     assert mendable(UserError("as it is")) == "as it is"
+
+
+def test_a_server_that_cannot_be_reached_is_mendable():
+    assert mendable(wandb.errors.CommError("Timed out.")).startswith("W&B: Timed out. Say --run.wandb offline")
 
 
 def test_weights_that_do_not_fit_are_mendable():
