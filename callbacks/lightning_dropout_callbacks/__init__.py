@@ -6,6 +6,7 @@ from lightning_dropout_callbacks.dropout_summary import DropoutSummary
 from lightning_dropout_callbacks.mc_dropout import MCDropout
 from lightning_dropout_callbacks.mode_guard import DropoutModeError, ModeGuard
 from lightning_dropout_callbacks.overfitting_monitor import OverfittingMonitor
+from lightning_dropout_callbacks.rank_seed import RankSeed
 
 __all__ = [
     "DropoutModeError",
@@ -14,5 +15,6 @@ __all__ = [
     "MCDropout",
     "ModeGuard",
     "OverfittingMonitor",
+    "RankSeed",
     "default_callbacks",
 ]

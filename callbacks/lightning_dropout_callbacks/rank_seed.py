@@ -1,0 +1,110 @@
+"""Make the randomness of every training step a function of the seed, the batch and the data-parallel rank."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+__all__ = ["RankSeed", "step_seed"]
+
+
+class RankSeed(Callback):
+    """Seed the device's random numbers before every training batch, differently on every data-parallel rank.
+
+    ``seed_everything`` gives all ranks the same seed, and with it the same dropout masks; and a checkpoint holds no
+    state of the generators, so a resumed run draws others. With this callback a step draws from (seed, number of the
+    batch, rank): different on all data-parallel ranks, equal on the tensor-parallel replicas of one, equal again
+    after resume. It governs *all* randomness of the device in the step: dropout, noise, sampling.
+
+    Initial weights and what is drawn outside of the step stay as they are: only the generator of the device is seeded,
+    and on the CPU, whose generator shuffles data too, it gets its state back after the batch. Data that is shuffled by
+    that generator gets an order of its own, a function of (seed, epoch).
+
+    Args:
+        seed: By default that of ``seed_everything``, else 0.
+
+    Raises:
+        ValueError: If the seed is negative.
+
+    Example:
+        >>> trainer = Trainer(callbacks=[RankSeed(42)], logger=False, enable_checkpointing=False)
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        if seed is not None and seed < 0:
+            raise ValueError(f"RankSeed(seed={seed}): give a seed from 0 on.")
+        self.seed = seed
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the generator and the rank; give shuffled data an order of its own."""
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        self._rank = _data_parallel_rank(trainer, pl_module)
+        self._generator = _generator(pl_module.device)
+        self._outside: Tensor | None = None
+        loaders: Any = getattr(trainer.fit_loop, "_combined_loader", None)
+        for loader in loaders.flattened if loaders is not None else ():
+            _shuffle_by_epoch(getattr(loader, "sampler", None), trainer, self._seed)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed the step."""
+        if self._generator.device.type == "cpu":
+            self._outside = self._generator.get_state()
+        self._generator.manual_seed(step_seed(self._seed, trainer.fit_loop.total_batch_idx, self._rank))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Leave the random numbers outside of the step as they would be."""
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the random numbers outside of the step as they would be."""
+        self._restore()
+
+    def _restore(self) -> None:
+        outside, self._outside = getattr(self, "_outside", None), None
+        if outside is not None:
+            self._generator.set_state(outside)
+
+
+def step_seed(seed: int, batch: int, rank: int) -> int:
+    """A 63-bit seed for one training step on one rank.
+
+    Example:
+        >>> step_seed(0, 7, rank=0) == step_seed(0, 7, rank=1)
+        False
+    """
+    digest = hashlib.blake2b(b"%d/%d/%d" % (seed, batch, rank), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def _data_parallel_rank(trainer: Trainer, pl_module: LightningModule) -> int:
+    mesh: Any = pl_module.device_mesh
+    if mesh is None:
+        return trainer.global_rank
+    return int(mesh["data_parallel"].get_local_rank())
+
+
+def _generator(device: torch.device) -> torch.Generator:
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
+    return torch.default_generator
+
+
+def _shuffle_by_epoch(sampler: Any, trainer: Trainer, seed: int) -> None:
+    """Let a sampler that draws from the global generator draw its order from (seed, epoch)."""
+    cls = type(sampler)
+    if cls not in (torch.utils.data.RandomSampler, torch.utils.data.SubsetRandomSampler) or sampler.generator:
+        return
+
+    def iterate(self: Any) -> Any:
+        self.generator = torch.Generator().manual_seed(step_seed(seed, trainer.current_epoch, rank=-1))
+        yield from cls.__iter__(self)
+
+    sampler.__class__ = type(cls.__name__, (cls,), {"__iter__": iterate, "__module__": cls.__module__})
