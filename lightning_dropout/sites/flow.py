@@ -19,6 +19,7 @@ def names(text: str) -> frozenset[str]:
 
 
 _CASTS = names("to float half bfloat16 double type type_as contiguous clone detach")
+_INACTIVE = names("dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout")
 _ACTIVATIONS = names(
     "relu relu_ relu6 gelu silu silu_ mish elu selu celu leaky_relu prelu sigmoid tanh hardswish hardsigmoid hardtanh "
     "softplus neg abs clamp nan_to_num"
@@ -104,7 +105,7 @@ class Flow:
         self._mark(output, replace(trail, source="dropout", drop=drop, undecided=undecided))
 
     def follow(self, func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
-        """Note that ``func``, which is no dropout, gave ``output``."""
+        """Note that ``func``, which dropped nothing or only inside, gave ``output``."""
         name = getattr(func, "__name__", "")
         if name not in _KNOWN and "pool" not in name:
             return
@@ -119,7 +120,7 @@ class Flow:
 
     def _trail_after(self, name: str, inputs: Sequence[Tensor]) -> Trail:
         first = self.of(inputs[0]) if inputs else Trail()
-        if name in _CASTS or name in _ACTIVATIONS:
+        if name in _CASTS or name in _ACTIVATIONS or name in _INACTIVE:
             return first
         if name in _RESHAPES:
             return replace(first, is_map=False)
@@ -167,7 +168,7 @@ class Flow:
             self._trails[tensor] = trail
 
 
-_PASSING = _CASTS | _ACTIVATIONS | _RESHAPES | _COMBINATIONS
+_PASSING = _CASTS | _INACTIVE | _ACTIVATIONS | _RESHAPES | _COMBINATIONS
 _KNOWN = _PASSING | _PRODUCTS | _LOSSES | _SOURCES.keys() | {"softmax"}
 
 

@@ -82,14 +82,14 @@ def dropped_by_draw(func: Callable[..., Any], *, is_keep: bool, output: Any) -> 
     ``output`` is that of ``func``, one of ``noise < p``, ``noise >= p``, ``floor(keep + noise)`` or
     ``bernoulli(keep)``. None for any other code.
     """
-    name = func.__name__
+    name = func.__name__.strip("_")
     if not isinstance(output, Tensor):
         return None
     output = output.detach()
-    if name in ("lt", "le", "gt", "ge", "__lt__", "__le__", "__gt__", "__ge__"):
+    if name in ("lt", "le", "gt", "ge"):
         fraction = float(output.double().mean())
-        return fraction if name.strip("_").startswith("l") != is_keep else 1.0 - fraction
-    if name in ("add", "__radd__", "add_") and is_keep:
+        return fraction if name.startswith("l") != is_keep else 1.0 - fraction
+    if name in ("add", "radd") and is_keep:
         return float((output < 1.0).double().mean())
     if name.startswith("bernoulli"):
         fraction = float(output.double().mean())

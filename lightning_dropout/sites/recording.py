@@ -109,7 +109,7 @@ class _Recorder(TorchFunctionMode):
         if (name := getattr(func, "__name__", "")) in _DRAWS:
             self._draw(f"torch.{name}", output)
         probe = next(filter(None, map(self.probes.find, (*args, *kwargs.values()))), None)
-        if probe is not None:
+        if probe is not None and call is None:
             self._meet(probe, lambda: dropped_by_draw(func, is_keep=probe.is_keep, output=output))
         self._flow.follow(func, args, kwargs, output)
         return output

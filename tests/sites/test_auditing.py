@@ -115,6 +115,11 @@ BREAKS: dict[str, list[Case]] = {
     "LD003": [
         (mlp(nn.Dropout(0.1), nn.Dropout(0.2)), VECTORS, ["2"]),
         (mlp(nn.Dropout(0.1), nn.ReLU(), layers.Dropout(0.2)), VECTORS, ["3"]),
+        (
+            model(lambda self, x: self.b(F.dropout(self.a(x), training=False)), a=nn.Dropout(0.1), b=nn.Dropout(0.1)),
+            VECTORS,
+            ["b"],
+        ),
     ],
     "LD004": [
         (nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2), nn.Dropout(0.1)), VECTORS, ["3"]),
@@ -199,6 +204,10 @@ NEAR_MISSES: dict[str, list[tuple[nn.Module, Tensor]]] = {
         (on_input(lambda self, x: F.dropout(x, 0.1, self.training)), VECTORS),
         (nn.Sequential(Fused(always=False)), WORDS),
         (on_input(lambda self, x: x + torch.randn_like(x)), VECTORS),
+        (
+            on_input(lambda self, x: F.dropout(x + torch.randn_like(x), self.drop_rate, self.training), drop_rate=0.1),
+            VECTORS,
+        ),
         (on_input(lambda self, x: F.dropout(x, self.drop_rate), drop_rate=0.0), VECTORS),
     ],
     "LD009": [
