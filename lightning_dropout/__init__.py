@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lightning_dropout.modules import LanguageModel as LanguageModel
     from lightning_dropout.modules import Regressor as Regressor
     from lightning_dropout.sites import Sites as Sites
+    from lightning_dropout.sites import SiteWriter as SiteWriter
     from lightning_dropout.sites import audit as audit
     from lightning_dropout.sites import find_sites as find_sites
     from lightning_dropout.sites import register_site as register_site
@@ -42,6 +43,7 @@ _EXPORTS = {
     "register_site": "lightning_dropout.sites",
     "Regressor": "lightning_dropout.modules",
     "Sites": "lightning_dropout.sites",
+    "SiteWriter": "lightning_dropout.sites",
     "TextData": "lightning_dropout.data",
     "Transformer": "lightning_dropout.models",
     "TransformerDropout": "lightning_dropout.models",

@@ -145,7 +145,7 @@ class Sites(Sequence[Site]):
             for name, group in self.groups().items():
                 kinds = ", ".join(dict.fromkeys(site.kind for site in group))
                 rates, bases = _range(group.rates().values()), _range(group.base_rates().values())
-                table.add_row(name, kinds, rates, bases, str(len(group)))
+                table.add_row(name if len(group) > 1 else group[0].name, kinds, rates, bases, str(len(group)))
         else:
             for site in self:
                 table.add_row(", ".join(site.names), site.kind, f"{site.rate:g}", f"{site.base_rate:g}")
