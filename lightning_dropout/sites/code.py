@@ -9,8 +9,10 @@ from functools import cache
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
-__all__ = ["class_name", "names_read", "names_read_in_forward"]
+__all__ = ["SETTINGS", "class_name", "names_read", "names_read_in_forward"]
 
+#: Names of attributes that hold settings.
+SETTINGS = frozenset({"config", "cfg", "args", "hparams"})
 # A rate that is read only here has been handed on by the time the model runs.
 _CONSTRUCTION = re.compile(
     r"__init__|__repr__|extra_repr|_?reset_parameters|_?init_weights|_?(build|make|create|from)_.*"
@@ -23,7 +25,7 @@ def names_read(cls: type) -> frozenset[str]:
     """All names that the methods of a module class load, except in methods that only construct or describe.
 
     A rate that no method of its class loads is dead: it was handed to a layer when the module was built. What is loaded
-    from a ``config`` is named as in ``"config.dropout"``.
+    from an object of settings is named as in ``"config.dropout"``.
     """
     names: set[str] = set()
     for base in _own_classes(cls):
@@ -75,13 +77,15 @@ def _names_in(value: Any) -> set[str]:
 
 
 def _loaded_names(code: CodeType) -> Iterator[str]:
-    if "config" not in code.co_names or not any("drop" in name for name in code.co_names):
+    if not (
+        not SETTINGS.isdisjoint(code.co_names + code.co_varnames) and any("drop" in name for name in code.co_names)
+    ):
         yield from code.co_names
         return
     before = None
     for instruction in dis.get_instructions(code):
         if instruction.opname.startswith("LOAD_") and instruction.argval in code.co_names:
-            yield f"config.{instruction.argval}" if before == "config" else instruction.argval
+            yield f"{before}.{instruction.argval}" if before in SETTINGS else instruction.argval
         before = instruction.argval
 
 

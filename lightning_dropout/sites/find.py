@@ -15,7 +15,7 @@ from lightning_dropout.sites.site import Site
 from lightning_dropout.sites.sites import Sites
 from lightning_dropout.sites.storage import Storage, storages_of
 
-__all__ = ["clean_name", "find_sites"]
+__all__ = ["clean_name", "find_sites", "unwrap"]
 
 _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 
@@ -41,15 +41,20 @@ def find_sites(model: nn.Module) -> Sites:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"find_sites() takes a torch.nn.Module, not {type(model).__name__}.")
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        model = model.module
     paths: dict[nn.Module, list[str]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
+    for path, module in unwrap(model).named_modules(remove_duplicate=False):
         paths.setdefault(module, []).append(path)
     finder = _Finder()
     for module, its_paths in paths.items():
         finder.visit(module, its_paths)
     return finder.sites()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside of data parallelism, whose prefix is an ordinary word and cannot be told from a name later."""
+    while isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+        model = model.module
+    return model
 
 
 def clean_name(path: str) -> str:

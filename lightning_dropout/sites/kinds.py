@@ -10,7 +10,9 @@ __all__ = ["is_attention_name", "is_rate_name", "kind_of_attribute", "same_rate"
 _RATE_WORD = re.compile(
     r"(.*_)?([a-z0-9]*[dD]ropout\w*|(p|layer|res|attn|emb|ff)?drop[s0-9]?|drop(path|block|head|key|connect|att))(_.*)?"
 )
-_OTHER_WORD = re.compile(r"(^|_)(lr|r|last|factor|steps?|epochs?|num|idx|threshold|loss)(_|$)")
+_OTHER_WORD = re.compile(
+    r"(^|_)(lr|r|last|factor|scale|steps?|epochs?|warmup|num|idx|dim|size|threshold|temperature|coef|loss|reg\w*)(_|$)"
+)
 
 _KINDS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(^|_)layer_?drop"), "layer"),

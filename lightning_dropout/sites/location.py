@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import lightning_dropout.layers
-from lightning_dropout.sites.find import clean_name
+from lightning_dropout.sites.find import clean_name, unwrap
 
 __all__ = ["Location", "locate", "module_names"]
 
@@ -40,7 +40,7 @@ class Location:
 
 def module_names(model: nn.Module) -> dict[Any, str]:
     """The name of every module of ``model``."""
-    return {module: clean_name(path) for path, module in model.named_modules()}
+    return {module: clean_name(path) for path, module in unwrap(model).named_modules()}
 
 
 def locate(names: Mapping[Any, str], frame: FrameType | None) -> Location:

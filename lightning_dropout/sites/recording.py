@@ -157,7 +157,9 @@ class _Recorder(TorchFunctionMode):
         if run is not None and (run.site is None or (run.site is probe.site and run.dropped is None)):
             self._claim(run, probe)
             run.dropped = dropped()
-        else:
+            if run.dropped is not None:  # the rate met the draw itself, so other draws there are not for it
+                self._last_probe.pop(module, None)
+        elif run is None or run.site is not probe.site:  # else it scales what was kept
             self._last_probe[module] = probe
 
     def _claim(self, run: Run, probe: Probe) -> None:
@@ -179,7 +181,7 @@ class _Recorder(TorchFunctionMode):
                 handle.remove()
 
     def _compare(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        run = self._last_draw.get(self._names[layer])
+        run = self._last_draw.get(self._names.get(layer))  # a copy of the layer has no name
         before, after = (next(filter(torch.is_tensor, tree_leaves(tree)), None) for tree in ((args, kwargs), output))
         if run is None or run.site is None or before is None or after is None:
             return

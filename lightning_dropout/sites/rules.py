@@ -10,7 +10,7 @@ from typing import TypeAlias
 from torch import nn
 
 from lightning_dropout.sites.code import names_read
-from lightning_dropout.sites.find import clean_name
+from lightning_dropout.sites.find import clean_name, unwrap
 from lightning_dropout.sites.findings import Finding
 from lightning_dropout.sites.kinds import is_rate_name
 from lightning_dropout.sites.recording import Recording, Run
@@ -132,7 +132,7 @@ def _is_trained(module: nn.Module | None, parents: dict[nn.Module, nn.Module]) -
 
 
 def _elided(evidence: Evidence) -> Iterator[Breach]:
-    for path, module in evidence.model.named_modules():
+    for path, module in unwrap(evidence.model).named_modules():
         path = clean_name(path)
         if isinstance(module, nn.Identity) and any(map(is_rate_name, path.split(".")[-2:])):
             yield path, f"{path!r} is an Identity."

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from lightning_dropout.layers import ConcreteDropout, LiveRate
-from lightning_dropout.sites.code import class_name, names_read, names_read_in_forward
+from lightning_dropout.sites.code import SETTINGS, class_name, names_read, names_read_in_forward
 from lightning_dropout.sites.kinds import is_rate_name, kind_of_attribute
 
 __all__ = ["Storage", "register_site", "storages_of"]
@@ -56,7 +56,7 @@ _LAYERS: tuple[tuple[re.Pattern[str], tuple[str, ...], str], ...] = (
     (re.compile(r"(Patch|Token)Drop.*"), ("p", "prob", "rate"), "token"),
     (re.compile(r"LayerDrop.*"), ("p", "prob", "rate"), "layer"),
     (re.compile(r"(Locked|RNN|Variational).*Drop.*"), ("p", "rate", "prob"), "locked"),
-    (re.compile(r"EmbeddingDrop.*"), ("p", "embed_p", "rate"), "embedding"),
+    (re.compile(r"(Embedding|Word)Drop.*"), ("p", "embed_p", "rate"), "embedding"),
     (re.compile(r"WeightDrop.*|DropConnect.*"), ("p", "weight_p", "rate"), "weight"),
     (re.compile(r"Gaussian.*Drop.*"), ("p", "rate"), "gaussian"),
     (re.compile(r".*Dropout.*"), ("p", "rate", "prob", "ratio", "drop_prob"), "element"),
@@ -112,23 +112,24 @@ def _storages_of_class(cls: type) -> tuple[tuple[Storage, ...], tuple[tuple[str,
 def _rate_names(cls: type) -> Iterator[tuple[str, str]]:
     """The names that would be live rates if an instance had them, because the code of the class reads them."""
     own_name = class_name(cls)
-    read = {name for name in names_read(cls) if "." not in name}
-    for pattern, names, kind in _LAYERS:
-        if pattern.fullmatch(own_name):
-            yield from ((name, kind) for name in names if name in read)
-            return
-    yield from ((name, kind_of_attribute(name, own_name)) for name in sorted(read) if is_rate_name(name))
-    # Most floats of a config are handed to layers once; few are read in every forward.
+    layer = next(((names, kind) for pattern, names, kind in _LAYERS if pattern.fullmatch(own_name)), None)
+    for name in sorted(names_read(cls)):
+        if "." not in name and (is_rate_name(name) or (layer and name in layer[0])):
+            yield name, layer[1] if layer else kind_of_attribute(name, own_name)
+    # Most floats among settings are handed to layers once; few are read in every forward.
     for path in sorted(names_read_in_forward(cls)):
-        first, _, name = path.partition(".")
-        if first == "config" and is_rate_name(name):
+        holder, _, name = path.partition(".")
+        if holder in SETTINGS and is_rate_name(name):
             yield path, kind_of_attribute(name, own_name)
 
 
 def _stored_floats(module: nn.Module, path: str, kind: str) -> Iterator[Storage]:
-    first, _, name = path.partition(".")
-    value = vars(module).get(first)
-    if _is_rate(getattr(value, name, None) if name else value):
+    holder, _, name = path.partition(".")
+    if name:
+        value = getattr(getattr(module, holder, None), name, None)
+    else:
+        value = vars(module).get(path, getattr(type(module), path, None))
+    if _is_rate(value):
         yield Storage(path, kind)
     elif isinstance(value, (tuple, list)) and all(map(_is_rate, value)):
         yield from (Storage(f"{path}.{index}", kind) for index in range(len(value)))

@@ -311,6 +311,49 @@ def test_floats_of_a_config_are_sites_only_where_forward_reads_them() -> None:
     assert vars(config) == {"dropout": 0.5, "hidden_dropout": 0.2, "attention_dropout": 0.3}
 
 
+class OldLayers(nn.Module):
+    """Rates of the class, of Lightning's hyperparameters and of an argument parser."""
+
+    dropout = 0.1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hparams = SimpleNamespace(drop_rate=0.2)
+        self.args = SimpleNamespace(attention_dropout=0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        args = self.args
+        for rate in (self.dropout, self.hparams.drop_rate, args.attention_dropout):
+            x = F.dropout(x, rate, self.training)
+        return x
+
+
+def test_rates_of_classes_and_of_settings_are_sites() -> None:
+    model = OldLayers()
+    sites = find_sites(model)
+    assert sites.rates() == {"dropout": 0.1, "args.attention_dropout": 0.3, "hparams.drop_rate": 0.2}
+    trace = trace_sites(model, torch.ones(4, 4))
+    assert trace.silent == trace.unreachable == ()
+    sites.set(0.5)
+    sites.restore()
+    assert sites.rates() == {"dropout": 0.1, "args.attention_dropout": 0.3, "hparams.drop_rate": 0.2}
+    assert OldLayers().dropout == 0.1
+
+
+class WeightDrop(nn.Module):  # AWD-LSTM
+    def __init__(self, module: nn.Linear, dropout: float) -> None:
+        super().__init__()
+        self.module, self.dropout = module, dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, F.dropout(self.module.weight, p=self.dropout, training=self.training))
+
+
+def test_weights_that_are_dropped() -> None:
+    (operation,) = trace_sites(nn.Sequential(WeightDrop(nn.Linear(4, 4), 0.2)), torch.ones(2, 4)).operations
+    assert (operation.site, operation.kind, operation.shape) == ("0", "weight", (4, 4))
+
+
 class Outer(nn.Module):
     def __init__(self) -> None:
         super().__init__()

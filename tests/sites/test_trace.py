@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_dropout import layers
-from lightning_dropout.sites import SiteWriter, find_sites, trace_sites
+from lightning_dropout.sites import SiteWriter, find_sites, trace_sites, watch_dropout
 
 X = torch.randn(8, 64, 16)
 
@@ -221,6 +222,61 @@ def test_our_layers_that_draw_their_own_masks_are_seen(num_runs: int) -> None:
     assert trace.draws == ()
     assert {op.site: op.kind for op in trace.operations} == {site.name: site.kind for site in find_sites(model)}
     assert model.concrete.logit.equal(learned)
+
+
+class Sampler(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop_path_rate = 0.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        keep = 1.0 - self.drop_path_rate
+        x = x / keep * (keep + torch.rand(len(x), 1, 1)).floor()
+        return x + torch.randn_like(x)
+
+
+def test_a_sampler_beside_a_dropout_made_by_hand_is_none() -> None:
+    for _ in range(2):
+        trace = trace_sites(nn.Sequential(Sampler(), Sampler()), X)
+        assert [(op.site, op.call, op.num_calls) for op in trace.operations] == [
+            ("0", "torch.rand", 1),
+            ("1", "torch.rand", 1),
+        ]
+        assert len(trace.draws) == 1
+
+
+def test_names_of_modules_are_those_of_sites_under_data_parallelism() -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.1)))
+        assert [(op.site, op.module) for op in trace_sites(model, X).operations] == [("1", "1")]
+    finally:
+        dist.destroy_process_group()
+
+
+TORCH_MODELS = {
+    "nn.Transformer": (nn.Transformer(16, 2, 2, 2, 32, batch_first=True), (X, X), 20),
+    "nn.LSTM": (nn.LSTM(16, 8, 3, dropout=0.1), (X,), 1),
+    "nn.GRU": (nn.GRU(16, 8, 2, dropout=0.1, bidirectional=True), (X,), 1),
+}
+
+
+@pytest.mark.parametrize("name", TORCH_MODELS)
+def test_every_dropout_of_torchs_own_models_is_reached(name: str) -> None:
+    model, inputs, num_operations = TORCH_MODELS[name]
+    sites = find_sites(model)
+    trace = trace_sites(model, *inputs)
+    assert len(trace.operations) == num_operations
+    assert trace.silent == trace.unreachable == trace.draws == ()
+    sites.set(0.0)
+    state = torch.get_rng_state()
+    model(*inputs)
+    assert torch.equal(torch.get_rng_state(), state)
+    sites.set(0.3)
+    with watch_dropout(model) as events:
+        model(*inputs)
+    assert len(events) == num_operations
+    assert {event.rate for event in events} == {0.3}
 
 
 class Skips(nn.Module):
