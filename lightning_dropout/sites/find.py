@@ -23,6 +23,11 @@ _WRAPPERS = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped
 def find_sites(model: nn.Module) -> Sites:
     """Find every place in ``model`` where a dropout rate is stored.
 
+    Those are our layers and torch's, what was registered with ``register_site``, dropout layers of other libraries, and
+    floats of any module, its config or its class that have a dropout's name and that its code reads when it runs. A
+    float that was only handed on to a layer is none; one that was copied from a layer and is read too is set with it.
+    ``trace_sites`` tells which of them a forward really uses.
+
     A module that is used under several names is one site with all of them. What ``torch.compile``, FSDP, activation
     checkpointing and DDP put into a name is left out.
 

@@ -73,7 +73,7 @@ class Audit(Sequence[Finding]):
             groups.setdefault((finding.code, group), []).append(finding)
         for (code, group), findings in groups.items():
             first, num_others = findings[0], len(findings) - 1
-            site = f"{group} ({num_others + 1})" if num_others else first.site
+            site = f"{group} ({num_others + 1})" if num_others else first.site or "(the model)"
             table.add_row(code, site, first.found, f"{first.title}: {first.why}", first.advice)
         return table
 
