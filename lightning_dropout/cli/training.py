@@ -136,10 +136,15 @@ class DropoutCLI(LightningCLI):
             finish_wandb(exit_code=1)
             if mendable(error) and self.trainer.is_global_zero:
                 self.run.discard()
+            if isinstance(error.__context__, KeyboardInterrupt):
+                self._close()
             if isinstance(error, SIGTERMException):
                 raise SystemExit(128 + signal.SIGTERM) from error
             raise
         finish_wandb(exit_code=0)
+        self._close()
+
+    def _close(self) -> None:
         if self.trainer.is_global_zero and not self._get(self.config_init, "trainer").fast_dev_run:
             print_closing(self.trainer, self.datamodule, folder=self.run.path, next_command=self.run.next)
 

@@ -45,6 +45,14 @@ class TerminateAtStep(Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
+class Interrupt(Callback):
+    """The user has seen enough."""
+
+    def on_train_batch_start(self, trainer, *args):
+        if trainer.global_step == 4:
+            raise KeyboardInterrupt
+
+
 @pytest.fixture
 def this_module(monkeypatch):
     """Makes the callbacks above importable by the command line."""
@@ -123,6 +131,18 @@ def test_a_signal_loses_nothing_that_was_measured(callback, code, workplace, tin
     assert len([row for row in records_of(run, "history") if "train_loss" in row["item"]]) >= 2
     assert records_of(run, "exit")[0]["exit_code"] == 1
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+def test_an_interrupted_run_says_what_it_has(workplace, tiny, this_module, monkeypatch, capfd):
+    monkeypatch.setattr(signal, "signal", lambda *args: None)  # Lightning makes the process deaf to interrupts
+    with pytest.raises(SystemExit) as exit:
+        main(
+            ["run", "char-lm", *tiny, "--run.wandb=disabled", "--trainer.callbacks+=test_training_callbacks.Interrupt"]
+        )
+    assert exit.value.code == 1
+    out = capfd.readouterr().out
+    assert re.search(r"steps +4\n", out)
+    assert "runs/char-lm/version_0/checkpoints/best.ckpt" in out
 
 
 def test_wandb_mode_is_what_the_environment_says(workplace, tiny, monkeypatch):
