@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from lightning_dropout.sites import Site, Sites, find_sites
+from lightning_dropout.sites import Site, Sites, find_sites, intended_dropout
 
 __all__ = ["MCPrediction", "Task", "mc_predict", "sampling_dropout", "summarize_samples"]
 
@@ -153,7 +153,8 @@ def sampling_dropout(model: nn.Module) -> Iterator[Sites]:
         for site in sites:
             for module in (site.module, *(twin for twin, _ in site.twins)):
                 module.training = True
-        yield sites
+        with intended_dropout():
+            yield sites
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
         for module, training in modes.items():

@@ -10,7 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["DropoutCall", "dropout_call"]
+__all__ = ["DropoutCall", "dropout_call", "is_draw"]
+
+_DRAWS = frozenset(
+    {
+        *("rand", "rand_like", "randn", "randn_like", "randint", "randint_like", "randperm", "bernoulli", "bernoulli_"),
+        *("uniform_", "normal", "normal_", "exponential_", "random_", "poisson", "multinomial"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -92,3 +99,8 @@ def dropout_call(function: Callable[..., Any], args: Sequence[Any]) -> DropoutCa
         return _CALLS.get(function)
     except TypeError:  # not hashable, so not ours
         return None
+
+
+def is_draw(function: Callable[..., Any]) -> bool:
+    """Whether ``function`` draws random numbers, with which code may make a mask itself."""
+    return getattr(function, "__name__", "") in _DRAWS

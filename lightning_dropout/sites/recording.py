@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from lightning_dropout.sites.calls import DropoutCall, dropout_call
+from lightning_dropout.sites.calls import DropoutCall, dropout_call, is_draw
 from lightning_dropout.sites.find import find_sites
-from lightning_dropout.sites.flow import Drop, Flow, names
+from lightning_dropout.sites.flow import Drop, Flow
 from lightning_dropout.sites.location import Location, locate, module_names
 from lightning_dropout.sites.measure import dropped_by_call, dropped_by_draw
 from lightning_dropout.sites.preserve import preserve
@@ -25,10 +25,6 @@ from lightning_dropout.sites.sites import Sites
 
 __all__ = ["Recording", "Run", "record"]
 
-_DRAWS = names(
-    "rand rand_like randn randn_like randint randint_like randperm bernoulli bernoulli_ uniform_ normal normal_ "
-    "exponential_ random_ poisson multinomial"
-)
 # Kinds that Python code may decide on with a random number of its own.
 _DECIDED_IN_PYTHON = frozenset({"layer", "path"})
 # Kinds that do not set to zero what they drop.
@@ -106,8 +102,8 @@ class _Recorder(TorchFunctionMode):
         if call is not None and call.active_rate(args, kwargs) > 0.0:
             return self._run(func, call, args, kwargs)
         output = func(*args, **kwargs)
-        if (name := getattr(func, "__name__", "")) in _DRAWS:
-            self._draw(f"torch.{name}", output)
+        if is_draw(func):
+            self._draw(f"torch.{func.__name__}", output)
         probe = next(filter(None, map(self.probes.find, (*args, *kwargs.values()))), None)
         if probe is not None and call is None:
             self._meet(probe, lambda: dropped_by_draw(func, is_keep=probe.is_keep, output=output))

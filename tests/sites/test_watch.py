@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_dropout.sites import watch_dropout
+from lightning_dropout.layers import DropPath, LockedDropout
+from lightning_dropout.sites import intended_dropout, watch_dropout
 
 X = torch.ones(2, 3, 4)
 
@@ -92,3 +93,68 @@ def test_compiled_models_are_seen_and_compile_no_graph_for_it() -> None:
     compiled(X)
     assert [event.module for event in events] == ["body.1", "head"]
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs
+
+
+class HandMade(nn.Module):
+    """Forgets to ask for the mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop_prob = 0.3
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (torch.rand_like(x) > self.drop_prob)
+
+
+@pytest.mark.parametrize(
+    ("layer", "call", "fires_in_eval"),
+    [
+        (LockedDropout(0.3), "torch.rand", False),
+        (DropPath(0.3), "torch.rand", False),
+        (HandMade(), "torch.rand_like", True),
+    ],
+)
+def test_layers_that_draw_their_mask_themselves_are_seen(layer: nn.Module, call: str, fires_in_eval: bool) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), layer)
+    with watch_dropout(model) as events:
+        model(X)
+    assert [(event.call, event.rate, event.module) for event in events] == [(call, 0.3, "1")]
+    model.eval()
+    with watch_dropout(model) as events:
+        model(X)
+    assert bool(events) == fires_in_eval
+
+
+def test_draws_elsewhere_are_not_for_dropout() -> None:
+    class Noisy(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x + torch.randn_like(x))
+
+    model = Noisy(nn.Linear(4, 4), nn.Dropout(0.5)).eval()
+    with watch_dropout(model) as events:
+        model(X)
+    assert events == []
+
+
+class Debugged(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x, 0.3, training=False)
+
+
+def test_calls_that_a_module_in_train_mode_makes_with_training_off_are_seen_on_request() -> None:
+    net = nn.Sequential(Debugged(), nn.Dropout(0.1).eval(), nn.Dropout(0.0))
+    with watch_dropout(net, inactive=True) as events:
+        net(X)
+        with torch.no_grad():
+            net(X)
+    assert [(event.call, event.module, event.is_active) for event in events] == [("F.dropout", "0", False)]
+    assert str(events[0]).startswith("F.dropout with rate 0.3 and training off in '0' (")
+
+
+def test_intended_dropout_is_no_event() -> None:
+    model = nn.Dropout(0.5)
+    with watch_dropout(model) as events:
+        with intended_dropout():
+            model(X)
+        model(X)
+    assert len(events) == 1
