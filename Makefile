@@ -13,7 +13,7 @@ help:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[recipes,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[recipes,checkpoints,dev]"
 	@touch $@
 
 install: $(VENV)/.installed

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from lightning_dropout.models import CNN as CNN
     from lightning_dropout.models import MLP as MLP
     from lightning_dropout.models import CNNDropout as CNNDropout
+    from lightning_dropout.models import EncoderConfig as EncoderConfig
     from lightning_dropout.models import MLPDropout as MLPDropout
+    from lightning_dropout.models import PatchConfig as PatchConfig
+    from lightning_dropout.models import RotaryConfig as RotaryConfig
+    from lightning_dropout.models import RotaryScaling as RotaryScaling
+    from lightning_dropout.models import TextGenerator as TextGenerator
     from lightning_dropout.models import Transformer as Transformer
     from lightning_dropout.models import TransformerDropout as TransformerDropout
     from lightning_dropout.modules import Classifier as Classifier
@@ -35,19 +40,24 @@ _EXPORTS = {
     "Classifier": "lightning_dropout.modules",
     "CNN": "lightning_dropout.models",
     "CNNDropout": "lightning_dropout.models",
+    "EncoderConfig": "lightning_dropout.models",
     "find_sites": "lightning_dropout.sites",
     "LanguageModel": "lightning_dropout.modules",
     "mc_predict": "lightning_dropout.uncertainty",
     "MLP": "lightning_dropout.models",
     "MLPDropout": "lightning_dropout.models",
+    "PatchConfig": "lightning_dropout.models",
     "register_site": "lightning_dropout.sites",
     "Regressor": "lightning_dropout.modules",
+    "RotaryConfig": "lightning_dropout.models",
+    "RotaryScaling": "lightning_dropout.models",
     "Sites": "lightning_dropout.sites",
     "SiteWriter": "lightning_dropout.sites",
     "TextData": "lightning_dropout.data",
+    "TextGenerator": "lightning_dropout.models",
+    "trace_sites": "lightning_dropout.sites",
     "Transformer": "lightning_dropout.models",
     "TransformerDropout": "lightning_dropout.models",
-    "trace_sites": "lightning_dropout.sites",
 }
 _SUBMODULES = frozenset({"callbacks", "layers", "schedules"})
 __all__ = ["__version__", *sorted(_EXPORTS), *sorted(_SUBMODULES)]

@@ -36,10 +36,10 @@ class _LiveDropout(LiveRate, _DropoutNd):
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop from ``input`` in training; return it as it is in eval."""
-        if not torch.compiler.is_compiling():
-            return self.kernel(input, self.rate, self.training, self.inplace)
         if self.idle:
             return input
+        if not torch.compiler.is_compiling():
+            return self.kernel(input, self.rate, True, self.inplace)
         output = self.live_kernel(input, self.rate_tensor)
         return input.copy_(output) if self.inplace else output
 
@@ -93,9 +93,11 @@ class _LiveAlphaDropout(_LiveDropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Drop from ``input`` in training; return it as it is in eval."""
+        if self.idle:
+            return input
         if not torch.compiler.is_compiling():
-            return self.kernel(input, self.rate, self.training)
-        return input if self.idle else self.live_kernel(input, self.rate_tensor)
+            return self.kernel(input, self.rate, True)
+        return self.live_kernel(input, self.rate_tensor)
 
 
 class AlphaDropout(_LiveAlphaDropout, nn.AlphaDropout):

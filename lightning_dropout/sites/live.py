@@ -29,7 +29,7 @@ from lightning_dropout.sites.site import Site
 
 __all__ = ["attach", "detach", "is_attachable"]
 
-_KINDS = frozenset({"element", "channel", "alpha", "attention", "context", "embedding"})
+_KINDS = frozenset({"element", "channel", "alpha", "attention", "context", "embedding", "path"})
 _STATE = ("_live_slots", "_live_tensors")
 Rate = tuple[Tensor, Tensor]
 _new_slots = (0.5 + n * 2.0**-40 for n in itertools.count(1))
@@ -198,7 +198,8 @@ class _LiveRates(TorchFunctionMode):
             if value in self.tensors:
                 return self.tensors[value][0]
             if 1.0 - value in self.tensors:
-                return 1.0 - self.tensors[1.0 - value][0]
+                # Not 0: what is kept is divided by it, even where nothing is.
+                return (1.0 - self.tensors[1.0 - value][0]).clamp(min=1e-7)
         return value
 
     def _has(self, rate: Any) -> bool:

@@ -31,7 +31,7 @@ class SiteWriter:
         owner: Who writes, for the message to a second writer.
 
     Raises:
-        ValueError: If another living writer has one of the sites.
+        ValueError: If another living writer has one of the sites, or a site learns its rate.
 
     Example:
         >>> from lightning_dropout.sites import find_sites
@@ -63,6 +63,8 @@ class SiteWriter:
 
     def _claim(self) -> None:
         for site in self.sites:
+            if site.kind == "concrete":
+                raise ValueError(f"{self.owner} drives site {site.name!r}, which learns its rate. Leave it out.")
             other = _claims.get(site.module, {}).get(site.attribute, lambda: None)()
             if other is not None:
                 raise ValueError(

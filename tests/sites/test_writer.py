@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_dropout.layers import Dropout, LiveRate
+from lightning_dropout.layers import ConcreteDropout, Dropout, LiveRate
 from lightning_dropout.sites import Sites, SiteWriter, find_sites
 
 
@@ -88,3 +88,9 @@ def test_nothing_to_write_is_no_error() -> None:
     writer.set(0.1)
     writer.scale(2.0)
     writer.release()
+
+
+def test_a_learned_rate_is_not_for_others_to_write() -> None:
+    model = nn.Sequential(ConcreteDropout(nn.Linear(2, 2)))
+    with pytest.raises(ValueError, match="Mine drives site '0', which learns its rate. Leave it out."):
+        SiteWriter(find_sites(model), model=model, owner="Mine")
