@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import nn
+from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_dropout.sites import Sites, find_sites
 from lightning_dropout_callbacks.eval_probe import EvalProbe
-from lightning_dropout_callbacks.mc_dropout import MCDropout
+from lightning_dropout_callbacks.firing_probe import FiringProbe
+from lightning_dropout_callbacks.mode_check import ModeCheck
+from lightning_dropout_callbacks.rank_report import settle
+from lightning_dropout_callbacks.violations import DropoutModeError, Reaction, Violations, listed
 
 __all__ = ["DropoutModeError", "ModeGuard"]
 
-_MAX_NAMED = 8
-
-
-class DropoutModeError(RuntimeError):
-    """Dropout was off in training or on in evaluation, and the guard was told to raise."""
+_NUM_FIRST = 2
+_STAGES = {"sanity_check": "validation", "validate": "validation", "test": "test", "predict": "predict"}
 
 
 class ModeGuard(Callback):
     """Verify that dropout is on in training and off in evaluation.
 
-    Checks, at train start, that no site with a rate above 0 sits in eval mode (``from_pretrained`` of Hugging Face
-    returns models in eval mode, and ``fit`` never calls ``train()``); in every validation, test and predict run, that
-    no dropout call is active, also those no module owns, such as ``F.dropout(x)`` without ``training=``; after every
-    validation, that all modules are in the mode they were in before. Frozen parts of a model are exempt from the first.
+    - At train start, after every validation and after an exception: no site with a rate above 0 is in eval mode
+      (``from_pretrained`` of Hugging Face returns models in eval mode, and ``fit`` never calls ``train()``). Frozen
+      parts of a model are exempt.
+    - In the first training batches, and in the first batch of an epoch for sites that a schedule has turned on since:
+      every site that runs drops something, and no layer is forgotten.
+    - In the first batches of validation, test and predict, and again every ``every_n_batches``: no dropout is active,
+      also none that no module owns, such as ``F.dropout(x)`` without ``training=``. Other randomness is no finding, nor
+      is dropout that is meant, in ``MCDropout`` and ``mc_predict``.
+    - After every validation, also one that failed: all modules are in the mode they were in before.
+    - Once an epoch: all ranks agree on modes and rates. Once: their masks differ.
 
-    Each batch runs once: the probed batch is observed, not repeated. Nothing is drawn, written or reduced.
+    Each batch runs once: a probed batch is observed, not repeated. Nothing is drawn, and nothing written but what
+    ``"fix"`` has to. A compiled model gets no graph for it; where it draws random numbers in an evaluation batch, the
+    next one runs in eager. Ranks tell each other what they found, so that all of them raise or none.
 
     Args:
         on_violation: ``"warn"``; ``"raise"`` a ``DropoutModeError``; or ``"fix"`` what a mode can fix, and say so.
             Active calls that ignore the mode cannot be fixed from outside: they are warned about.
+        every_n_batches: How often a long evaluation is observed.
+
+    Raises:
+        ValueError: If an argument is out of range.
 
     Example:
         >>> import torch.nn.functional as F
@@ -46,120 +55,97 @@ class ModeGuard(Callback):
         >>> trainer.fit(Leaky())
         Traceback (most recent call last):
             ...
-        lightning_dropout_callbacks.mode_guard.DropoutModeError: Dropout is active in ...
+        lightning_dropout_callbacks.violations.DropoutModeError: Dropout is active in ...
     """
 
-    def __init__(self, on_violation: Literal["warn", "raise", "fix"] = "warn") -> None:
+    def __init__(self, on_violation: Reaction = "warn", *, every_n_batches: int = 100) -> None:
         if on_violation not in ("warn", "raise", "fix"):
             raise ValueError(f"ModeGuard(on_violation={on_violation!r}): on_violation is 'warn', 'raise' or 'fix'.")
+        if every_n_batches < 1:
+            raise ValueError(f"ModeGuard(every_n_batches={every_n_batches}): give 1 or more.")
         self.on_violation = on_violation
-        #: What was found, one message each, in the order of finding.
-        self.findings: list[str] = []
-        self._num_checks = 0
-        self._probe = EvalProbe()
-        self._modes: dict[nn.Module, bool] = {}
-        self._reported: set[str] = set()
+        self.every_n_batches = every_n_batches
+        self._start_over()
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start counting anew."""
-        self.findings = []
-        self._num_checks = 0
-        self._probe = EvalProbe()
-        self._modes = {}
+    def _start_over(self) -> None:
+        self._violations = Violations(self.on_violation)
+        self._modes = ModeCheck(self._violations)
+        self._firing = FiringProbe(self._violations)
+        self._evaluation = EvalProbe(self.every_n_batches)
+        self._num_batches = 0
+        self._was_validating = False
+
+    @property
+    def findings(self) -> list[str]:
+        """What was found, one message each, in the order of finding."""
+        return [str(violation) for violation in self._violations.found]
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start counting anew for a fit; remember the modes before an evaluation of its own."""
+        if stage == "fit":
+            self._start_over()
+        else:
+            self._modes.remember(pl_module)
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the modes before a validation."""
+        self._modes.remember(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for sites that would stay off in training."""
-        self._num_checks += 1
-        silent = _without_frozen(pl_module, _active_sites(pl_module, training=False))
-        if silent:
-            if self.on_violation == "fix":
-                _set_modes((site.module, True) for site in silent)
-            self._report(
-                f"{_count(silent)} with a rate above 0 {_are(silent)} in eval mode at the start of training and would "
-                f"drop nothing: {_named(silent)}. Call .train() on the model before fit, as Hugging Face's "
-                "from_pretrained() returns it in eval mode."
-            )
+        self._check_training(trainer, pl_module, "at the start of training")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Compare the modes after a validation with those before it."""
-        self._compare_modes("after validation")
+        """Look at the modes after a validation, and begin to observe a batch if it is one of the first."""
+        if self._was_validating:
+            self._check_training(trainer, pl_module, "after validation")
+        if self._num_batches < _NUM_FIRST or (batch_idx == 0 and self._firing.has_unseen(pl_module)):
+            self._firing.start_batch(pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the modes if a validation may follow."""
+        """Say what did not fire; remember the modes if a validation may follow."""
+        self._firing.end_batch()
+        self._num_batches += 1
+        if self._num_batches >= _NUM_FIRST:
+            self._firing.report()
+        if self._num_batches == _NUM_FIRST:
+            settle(self._violations, trainer, pl_module, seed=self._firing.seed)
+        else:
+            self._react(trainer)
         every = trainer.val_check_batch or float("inf")
         batches = (batch_idx + 1, trainer.fit_loop.total_batch_idx + 1)
         if trainer.is_last_batch or any(n % every == 0 for n in batches):
-            self._modes = {module: module.training for module in pl_module.modules()}
+            self._modes.remember(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare the modes after a validation with those before it."""
-        self._compare_modes("after validation")
+        """Look at the modes after a validation, and compare the ranks."""
+        self._firing.report()
+        self._check_training(trainer, pl_module, "after validation" if self._was_validating else "after an epoch")
 
-    def _compare_modes(self, when: str) -> None:
-        if not self._modes:
-            return
-        self._num_checks += 1
-        before, self._modes = self._modes, {}
-        changed = [module for module, training in before.items() if module.training != training]
-        if changed:
-            if self.on_violation == "fix":
-                _set_modes((module, before[module]) for module in changed)
-            kinds = ", ".join(dict.fromkeys(type(module).__name__ for module in changed))
-            was = "train" if before[changed[0]] else "eval"
-            self._report(
-                f"{len(changed)} modules are not in the mode {when} that they were in before it, {was}: {kinds}. "
-                "Look for .train() or .eval() calls in validation, and for on_validation_model_train()."
-            )
+    def _check_training(self, trainer: Trainer, pl_module: LightningModule, when: str) -> None:
+        if self._was_validating:
+            self._modes.check_return(pl_module, when)
+            self._was_validating = False
+        self._modes.check_training(pl_module, when)
+        settle(self._violations, trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for sites that are left in train mode."""
-        self._start_evaluation(pl_module, "validation")
+        self._was_validating = True
+        self._modes.check_evaluation(pl_module, _stage(trainer))
+        self._react(trainer)
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look for sites that are left in train mode."""
-        self._start_evaluation(pl_module, "test")
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look for sites that are left in train mode."""
-        self._start_evaluation(pl_module, "predict")
-
-    def _start_evaluation(self, pl_module: LightningModule, stage: str) -> None:
-        self._num_checks += 1
-        self._probe.start_run()
-        loud = _active_sites(pl_module, training=True)
-        self._reported = {name for site in loud for name in site.names}
-        if loud:
-            if self.on_violation == "fix":
-                _set_modes((site.module, False) for site in loud)
-            self._report(
-                f"{_count(loud)} with a rate above 0 {_are(loud)} in train mode in {stage}: {_named(loud)}. "
-                "Look for .train() calls in evaluation hooks, and for modules that ignore .eval()."
-            )
+    on_test_start = on_predict_start = on_validation_start
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Begin to observe the batch."""
-        sizes = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
-        self._start_batch(pl_module, sizes)
+        """Begin to observe the batch if it is one of the first, or every so many."""
+        self._evaluation.start_batch(pl_module, batch_idx, only_batch=_num_batches(trainer) == 1)
 
-    def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Begin to observe the batch."""
-        self._start_batch(pl_module, trainer.num_test_batches)
-
-    def on_predict_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Begin to observe the batch, unless its dropout is meant."""
-        if not _is_sampling(trainer):
-            self._start_batch(pl_module, trainer.num_predict_batches)
-
-    def _start_batch(self, pl_module: LightningModule, num_batches: Iterable[float]) -> None:
-        self._probe.start_batch(pl_module, pl_module.device, only_batch=sum(num_batches) == 1)
+    on_test_batch_start = on_predict_batch_start = on_validation_batch_start
 
     def on_validation_batch_end(
         self,
@@ -170,100 +156,57 @@ class ModeGuard(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Name the dropout calls that were active in the batch."""
-        self._end_batch(pl_module, "validation")
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Name the dropout calls that were active in the batch."""
-        self._end_batch(pl_module, "test")
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Name the dropout calls that were active in the batch, unless they are meant."""
-        if not _is_sampling(trainer):
-            self._end_batch(pl_module, "predict")
-
-    def _end_batch(self, pl_module: LightningModule, stage: str) -> None:
-        events = [event for event in self._probe.end_batch(pl_module.device) if event.module not in self._reported]
+        """Name the dropout that was active in the batch."""
+        events = [event for event in self._evaluation.end_batch(pl_module) if event.module not in self._modes.loud]
         if events:
-            self._report(
-                f"Dropout is active in {stage}: {'; '.join(map(str, events[:_MAX_NAMED]))}. "
-                "Pass training=self.training, or the rate only in training.",
-            )
+            advice = "Pass training=self.training, or the rate only in training."
+            self._violations.add(f"Dropout is active in {_stage(trainer)}", listed(events), advice)
+            self._react(trainer)
+
+    on_test_batch_end = on_predict_batch_end = on_validation_batch_end
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Close the probe; Lightning leaves a model in eval mode when validation fails, so say so or fix it."""
-        self._probe.close()
-        if not isinstance(exception, DropoutModeError) and trainer.state.fn == "fit":
-            self._compare_modes("after a failed validation")
+        """Say what is wrong now, or fix it: Lightning leaves a model in eval mode when validation fails."""
+        self._firing.close()
+        self._evaluation.close()
+        if isinstance(exception, DropoutModeError):
+            self._modes.restore()
+            return
+        if self._was_validating:
+            self._modes.check_return(pl_module, "after an exception")
+        if trainer.state.fn == "fit":
+            self._modes.check_training(pl_module, "after an exception")
+        self._violations.tell()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Sum up in one line."""
-        found = f"{len(self.findings)} found" if self.findings else "nothing found"
-        rank_zero_info(f"ModeGuard: {self._num_checks} checks of train and eval modes, {found}.")
+        num_batches, num_ranks = self._firing.num_batches + self._evaluation.num_batches, trainer.world_size
+        rank_zero_info(
+            f"ModeGuard checked modes {self._modes.num_checks} times, and dropout in {num_batches} batches, "
+            f"on {num_ranks} rank{'s' if num_ranks > 1 else ''}: {self._violations}."
+        )
 
-    def _report(self, message: str) -> None:
-        if message in self.findings:
-            return
-        self.findings.append(message)
-        if self.on_violation == "raise":
-            raise DropoutModeError(message)
-        rank_zero_warn(f"ModeGuard: {message}")
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Look at the modes after an evaluation of its own."""
+        if stage != "fit" and self._was_validating:
+            self._was_validating = False
+            self._modes.check_return(pl_module, f"after {stage}")
+            settle(self._violations, trainer, pl_module)
 
-
-def _is_sampling(trainer: Trainer) -> bool:
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return any(isinstance(callback, MCDropout) for callback in callbacks)
-
-
-def _active_sites(model: nn.Module, *, training: bool) -> Sites:
-    return Sites([site for site in find_sites(model) if site.rate > 0.0 and site.module.training == training])
+    def _react(self, trainer: Trainer) -> None:
+        """React at once where there is no other rank to agree with; several do so together, when they settle."""
+        if trainer.world_size == 1 and self._violations.pending:
+            settle(self._violations, trainer, trainer.lightning_module)
 
 
-def _without_frozen(model: nn.Module, sites: Sites) -> Sites:
-    """Leave out the sites whose nearest surrounding module that has parameters has none to train."""
-    parents = {child: parent for parent in model.modules() for child in parent.children()}
-
-    def is_frozen(module: nn.Module | None) -> bool:
-        while module is not None:
-            trainable = [parameter.requires_grad for parameter in module.parameters()]
-            if trainable:
-                return not any(trainable)
-            module = parents.get(module)
-        return False
-
-    return Sites([site for site in sites if not is_frozen(site.module)])
+def _stage(trainer: Trainer) -> str:
+    assert trainer.state.stage is not None
+    return _STAGES[trainer.state.stage.value]
 
 
-def _set_modes(modes: Iterable[tuple[nn.Module, bool]]) -> None:
-    for module, training in modes:
-        module.training = training  # not train(): the mode of its children is judged on its own
-
-
-def _count(sites: Sites) -> str:
-    return f"{len(sites)} dropout site{'s' if len(sites) > 1 else ''}"
-
-
-def _are(sites: Sites) -> str:
-    return "are" if len(sites) > 1 else "is"
-
-
-def _named(sites: Sites) -> str:
-    groups = sites.groups().items()
-    names = [f"'{name}' ({len(group)})" if len(group) > 1 else f"'{group[0].name}'" for name, group in groups]
-    return ", ".join(names[:_MAX_NAMED]) + (f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else "")
+def _num_batches(trainer: Trainer) -> float:
+    """How many batches the evaluation that runs has, over all its loaders."""
+    if trainer.sanity_checking:
+        return sum(trainer.num_sanity_val_batches)
+    sizes = {"test": trainer.num_test_batches, "predict": trainer.num_predict_batches}
+    return sum(sizes.get(_stage(trainer), trainer.num_val_batches))

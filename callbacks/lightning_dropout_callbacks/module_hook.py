@@ -1,12 +1,28 @@
-"""Act right after a hook of a module."""
+"""Act around a method of a module."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from lightning.pytorch import LightningModule
 
-__all__ = ["run_after_hook"]
+__all__ = ["replace_method", "run_after_hook"]
+
+
+def replace_method(module: LightningModule, name: str, method: Callable[..., Any]) -> Callable[[], None]:
+    """Let ``module`` call ``method`` in place of its own; returns a way to undo it."""
+    space = vars(module)
+    before = space.get(name)
+
+    def undo() -> None:
+        if before is None:
+            space.pop(name, None)
+        else:
+            space[name] = before
+
+    space[name] = method
+    return undo
 
 
 def run_after_hook(module: LightningModule, hook: str, action: Callable[[], None]) -> Callable[[], None]:
@@ -15,19 +31,12 @@ def run_after_hook(module: LightningModule, hook: str, action: Callable[[], None
     Callbacks are called before the module, so this is how one of them sees what the module logs in the same hook, and
     can log itself.
     """
-    space, original = vars(module), getattr(module, hook)
-    before = space.get(hook)
-
-    def undo() -> None:
-        if before is None:
-            space.pop(hook, None)
-        else:
-            space[hook] = before
+    original = getattr(module, hook)
 
     def run() -> None:
         undo()
         original()
         action()
 
-    space[hook] = run
+    undo = replace_method(module, hook, run)
     return undo

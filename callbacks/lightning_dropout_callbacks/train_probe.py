@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
-from torch import nn
 
+from lightning_dropout_callbacks.compiled import has_compiled_code
 from lightning_dropout_callbacks.log_capture import LogCapture
 from lightning_dropout_callbacks.scratch import Scratch
 
@@ -74,7 +73,7 @@ class TrainProbe:
         module = self._module
         user_class = type(module)
         # Code that was compiled for the module's own methods is guarded by its class, and would be compiled again.
-        eager = torch.compiler.set_stance("force_eager") if _has_compiled_methods(module) else nullcontext()
+        eager = torch.compiler.set_stance("force_eager") if has_compiled_code(module) else nullcontext()
         with _isolated_rng(self._seed + self._trainer.global_rank), self._scratch.entered():
             vars(module)["_current_fx_name"] = hook
             object.__setattr__(module, "__class__", self._class)
@@ -167,15 +166,6 @@ def _capturing(user_class: type, logged: LogCapture) -> type:
     last = type(lightning_class.__name__, (lightning_class,), {"log": log, "print": ignore})
     names = {name: getattr(user_class, name) for name in ("__module__", "__qualname__", "__doc__")}
     return type(user_class.__name__, (first, user_class, last), names)
-
-
-def _has_compiled_methods(module: nn.Module) -> bool:
-    spaces = [vars(module), *map(vars, type(module).__mro__)]
-    return module._compiled_call_impl is not None or any(
-        isinstance(value, FunctionType) and hasattr(value, "_torchdynamo_orig_callable")
-        for space in spaces
-        for value in space.values()
-    )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from lightning_dropout.sites.auditing import audit
 from lightning_dropout.sites.find import find_sites
 from lightning_dropout.sites.findings import Audit, Finding
+from lightning_dropout.sites.location import module_names
 from lightning_dropout.sites.site import Site
 from lightning_dropout.sites.site_trace import DropoutOperation, SiteTrace
 from lightning_dropout.sites.sites import Sites
@@ -24,6 +25,7 @@ __all__ = [
     "audit",
     "find_sites",
     "intended_dropout",
+    "module_names",
     "register_site",
     "trace_sites",
     "watch_dropout",

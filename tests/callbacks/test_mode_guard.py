@@ -48,7 +48,7 @@ def warned(model: LightningModule, guard: ModeGuard, **kwargs: Any) -> list[str]
 def test_a_healthy_model_is_left_in_peace(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         assert warned(Model(), ModeGuard()) == []
-    assert "ModeGuard: 5 checks of train and eval modes, nothing found." in caplog.text
+    assert "ModeGuard checked modes 7 times, and dropout in 6 batches, on 1 rank: nothing found." in caplog.text
 
 
 def test_a_pretrained_model_in_eval_mode_is_found_by_name() -> None:
@@ -198,7 +198,7 @@ def test_an_exception_in_validation_leaves_no_trap_behind() -> None:
             raise RuntimeError("user code")
 
     model, guard = Failing(), ModeGuard("fix")
-    with pytest.warns(UserWarning, match="after a failed validation"), pytest.raises(RuntimeError, match="user code"):
+    with pytest.warns(UserWarning, match="after an exception"), pytest.raises(RuntimeError, match="user code"):
         fit(model, guard)
     assert model.layer[1].training
     assert torch.overrides._len_torch_function_stack() == 0
