@@ -38,10 +38,10 @@ def settle(violations: Violations, trainer: Trainer, module: LightningModule, se
     states = _states(module)
     reports = gather(_Report(violations.pending, crc32(repr(states).encode()), data_rank, seed))
     found = [report.violations for report in reports]
-    if len({report.states for report in reports}) > 1 and (differences := list(_differences(gather(states)))):
+    do_differ = len({report.states for report in reports}) > 1
+    if do_differ and not any(found) and (differences := list(_differences(gather(states)))):
         advice = "Set modes and rates from values that are the same on all ranks."
-        violation = Violation("Ranks do not agree about dropout", listed(differences), advice)
-        found = [[*violations, violation] for violations in found]
+        found = [[Violation("Ranks do not agree about dropout", listed(differences), advice)] for _ in reports]
     if _have_same_masks(reports):
         rank_zero_warn(
             f"ModeGuard: {trainer.world_size} ranks draw the same dropout masks for different data, as "
