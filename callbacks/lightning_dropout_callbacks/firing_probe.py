@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 
@@ -32,9 +33,8 @@ class FiringProbe:
         self._forget()
 
     def _forget(self) -> None:
-        self._silent: dict[str, Site] = {}
-        self._uncalled: dict[str, Site] = {}
-        self._called: set[str] = set()
+        self._ran: dict[str, Site] = {}
+        self._not_called: dict[str, Site] = {}
         self._events: dict[DropoutEvent, None] = {}
 
     @property
@@ -67,23 +67,22 @@ class FiringProbe:
         self.num_batches += 1
         self._seed = look.seed
         names = module_names(self._module)
-        on = {(event.module, event.rate) for event in look.events if event.is_active}
-        on_in, off_in = ({event.module for event in look.events if event.is_active == state} for state in (True, False))
+        calls = {(event.module, event.rate) for event in look.events if event.is_active}
+        owners = {owner for owner, _ in calls}
         for site in filter(_is_live, self._sites):  # a schedule may have set the rate after the batch began
-            name, parent = names[site.module], self._parts.parents.get(site.module)
-            if look.is_inside:
-                has_run, has_fired = site.module in look.ran, site.module in look.drew or name in on_in
-                has_fired = has_fired or (parent is not None and (names[parent], site.rate) in on)
-            else:
+            parent = self._parts.parents.get(site.module)
+            if not look.is_inside:
                 has_run, has_fired = self._module in look.ran, self._module in look.drew
+            elif parent is not None and (names[parent], site.rate) in calls:
+                has_run = has_fired = True  # fused attention takes the rate of a layer that it does not call
+            else:
+                has_run, has_fired = site.module in look.ran, site.module in look.drew or names[site.module] in owners
             if has_fired:
                 self._fired.add(site.name)
-            elif has_run and name not in off_in:
-                self._silent[site.name] = site
-            elif not has_run and parent in look.ran and _is_forgotten(site, parent):
-                self._uncalled[site.name] = site
             if has_run:
-                self._called.add(site.name)
+                self._ran[site.name] = site
+            elif parent in look.ran and _should_be_called(site, parent):
+                self._not_called[site.name] = site
         self._events.update(dict.fromkeys(look.events))
 
     def close(self) -> None:
@@ -94,22 +93,24 @@ class FiringProbe:
 
     def report(self) -> None:
         """Add to the violations what the batches since the last report have shown."""
-        if not self._events and not self._silent and not self._uncalled:
+        if not (self._ran or self._not_called or self._events):
             return
+        if inactive := self._inactive():
+            self._violations.add("Dropout is off in training", listed(inactive), "Pass training=self.training.")
+        names, named = module_names(self._module), {event.module for event in inactive}
+        silent = [site for name, site in self._ran.items() if name not in self._fired]
         self._violations.add_sites(
-            Sites([site for name, site in self._silent.items() if name not in self._fired]),
+            Sites([site for site in silent if names[site.module] not in named]),
             "run in training without dropping anything",
             "Look for .eval() calls in training_step, and for a training flag that is off.",
             training=True,
         )
         self._violations.add_sites(
-            Sites([site for name, site in self._uncalled.items() if name not in self._called | self._fired]),
+            Sites([site for name, site in self._not_called.items() if name not in self._fired | self._ran.keys()]),
             "never called in training",
             "Call it in forward, or take it out.",
             training=True,
         )
-        if inactive := self._inactive():
-            self._violations.add("Dropout is off in training", listed(inactive), "Pass training=self.training.")
         self._forget()
 
     def _inactive(self) -> list[DropoutEvent]:
@@ -129,12 +130,12 @@ def _is_live(site: Site) -> bool:
     return 0.0 < site.rate < 1.0  # at rate 1 torch draws nothing
 
 
-def _is_forgotten(site: Site, parent: nn.Module) -> bool:
-    """Whether a layer that was not called should have been.
+def _should_be_called(site: Site, parent: nn.Module) -> bool:
+    """Whether ``parent``, which ran, has forgotten the layer ``site``.
 
-    Fused attention takes the rate of a layer that it does not call; and what installed code does not call is not for
-    its user to mend.
+    Attention in other libraries' kernels takes the rate of a layer without calling it; and what installed code does not
+    call is not for its user to mend.
     """
     file = getattr(sys.modules.get(type(parent).__module__), "__file__", None) or ""
     is_layer = next(site.module.parameters(), None) is None and next(site.module.children(), None) is None
-    return is_layer and site.kind != "attention" and "site-packages" not in file
+    return is_layer and site.kind != "attention" and not re.search("(site|dist)-packages", file)
