@@ -170,7 +170,8 @@ class ModeGuard(Callback):
         self._firing.close()
         self._evaluation.close()
         if isinstance(exception, DropoutModeError):
-            self._modes.restore()
+            if self._was_validating:
+                self._modes.restore()
             return
         if self._was_validating:
             self._modes.check_return(pl_module, "after an exception")
