@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from lightning_dropout.schedules import ScheduleLike, as_schedule
-from lightning_dropout.sites import Sites, SiteWriter, find_sites
+from lightning_dropout.sites import Sites
 from lightning_dropout_callbacks.progress import FitProgress
+from lightning_dropout_callbacks.site_driver import How, SiteDriver, as_globs, select_sites
 
 __all__ = ["DropoutScheduler"]
 
-DEFAULT_KINDS = ("element", "channel", "attention", "context", "embedding", "recurrent")
 _NUM_CHECKED = 101
 
 
@@ -53,7 +53,7 @@ class DropoutScheduler(Callback):
         self,
         schedule: ScheduleLike,
         sites: str | Sequence[str] | None = None,
-        how: Literal["set", "scale"] = "set",
+        how: How = "set",
         *,
         total_steps: int | None = None,
         total_epochs: int | None = None,
@@ -67,12 +67,12 @@ class DropoutScheduler(Callback):
             raise ValueError(
                 f"DropoutScheduler(total_steps={total_steps}, total_epochs={total_epochs}): give one of them."
             )
-        self.how = how
+        self.how: How = how
         self.schedule = as_schedule(schedule, bound=float("inf") if how == "scale" else 1.0)
-        self.sites = (sites,) if isinstance(sites, str) else None if sites is None else tuple(sites)
+        self.sites = as_globs(sites)
         self.total_steps = total_steps
         self.total_epochs = total_epochs
-        self._writer: SiteWriter | None = None
+        self._driver: SiteDriver | None = None
 
     @property
     def state_key(self) -> str:
@@ -89,20 +89,7 @@ class DropoutScheduler(Callback):
         Raises:
             ValueError: If there is none.
         """
-        found = find_sites(model)
-        if self.sites is not None:
-            try:
-                return found.match(*self.sites)
-            except ValueError as error:
-                raise ValueError(f"DropoutScheduler(sites={list(self.sites)}): {error} Change sites=.") from None
-        selected = Sites([site for site in found.of_kind(*DEFAULT_KINDS) if site.base_rate > 0.0])
-        if len(selected) == 0:
-            others = ", ".join(f"{name} at {group[0].rate:g}" for name, group in found.groups().items())
-            raise ValueError(
-                f"DropoutScheduler found no element-like dropout site with a rate above 0 in {type(model).__name__} "
-                f"(found: {others or 'no site at all'}). Name the sites to drive with sites=."
-            )
-        return selected
+        return select_sites(model, self.sites, needed_by="DropoutScheduler")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Claim the sites and check the whole schedule, before anything is trained."""
@@ -114,34 +101,15 @@ class DropoutScheduler(Callback):
         values = [self.rate_at(i / (_NUM_CHECKED - 1)) for i in range(_NUM_CHECKED)]
         if self.how == "scale":
             sites.check_factor(max(values))
-        self._writer = SiteWriter(sites, model=pl_module, owner=str(self))
-        self._base_ranges = {name: _range(list(group.base_rates().values())) for name, group in sites.groups().items()}
-        groups = ", ".join(f"{name} ({len(group)})" for name, group in sites.groups().items())
-        rank_zero_info(f"{self} drives {len(sites)} dropout sites: {groups}.")
+        self._driver = SiteDriver(sites, model=pl_module, owner=str(self), how=self.how, globs=self.sites)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the rates of this batch."""
-        assert self._writer is not None
+        assert self._driver is not None
         value = self.rate_at(self._progress.now(trainer))
-        if self.how == "set":
-            self._writer.set(value)
-        else:
-            self._writer.scale(value)
+        self._driver.write(value)
         if trainer._logger_connector.should_update_logs:
-            self._log(pl_module, value)
-
-    def _log(self, pl_module: LightningModule, value: float) -> None:
-        rates = {}
-        for name, (low, mean, high) in self._base_ranges.items():
-            if self.how == "set":
-                rates[f"dropout/{name}"] = value
-            else:
-                rates[f"dropout/{name}"] = value * mean
-                if low < high:
-                    rates[f"dropout/{name}/min"], rates[f"dropout/{name}/max"] = value * low, value * high
-        pl_module.log_dict(rates, on_step=True, on_epoch=False, batch_size=1)
-        shown = "dropout" if self.sites is None else f"dropout {' '.join(self.sites)}"
-        pl_module.log(shown, value, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=1)
+            self._driver.log(pl_module, value)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Restore the base rates."""
@@ -168,10 +136,6 @@ class DropoutScheduler(Callback):
         return f"DropoutScheduler({self.schedule!r}{sites}, how={self.how!r})"
 
     def _release(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
-
-
-def _range(rates: Sequence[float]) -> tuple[float, float, float]:
-    return min(rates), sum(rates) / len(rates), max(rates)
+        if self._driver is not None:
+            self._driver.release()
+            self._driver = None

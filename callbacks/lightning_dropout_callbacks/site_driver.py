@@ -1,0 +1,91 @@
+"""What callbacks that drive dropout rates have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from lightning_dropout.sites import Sites, SiteWriter, find_sites
+
+__all__ = ["How", "SiteDriver", "as_globs", "select_sites"]
+
+How = Literal["set", "scale"]
+
+DEFAULT_KINDS = ("element", "channel", "attention", "context", "embedding", "recurrent")
+
+
+def as_globs(sites: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """The argument ``sites`` of a callback, as a tuple; None stands for the default selection."""
+    return (sites,) if isinstance(sites, str) else None if sites is None else tuple(sites)
+
+
+def select_sites(model: nn.Module, globs: tuple[str, ...] | None, *, needed_by: str) -> Sites:
+    """The sites that match, or by default the element-like ones that the model's author turned on.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = find_sites(model)
+    if globs is not None:
+        try:
+            return found.match(*globs)
+        except ValueError as error:
+            raise ValueError(f"{needed_by}(sites={list(globs)}): {error} Change sites=.") from None
+    selected = Sites([site for site in found.of_kind(*DEFAULT_KINDS) if site.base_rate > 0.0])
+    if len(selected) == 0:
+        others = ", ".join(f"{name} at {group[0].rate:g}" for name, group in found.groups().items())
+        raise ValueError(
+            f"{needed_by} found no element-like dropout site with a rate above 0 in {type(model).__name__} "
+            f"(found: {others or 'no site at all'}). Name the sites to drive with sites=."
+        )
+    return selected
+
+
+class SiteDriver:
+    """Claims sites for one callback, writes one value to all of them, and logs the rates that come of it.
+
+    With ``how="set"`` the value is the rate of every site; with ``how="scale"`` it multiplies their base rates.
+
+    Raises:
+        ValueError: If another callback drives one of the sites.
+    """
+
+    def __init__(self, sites: Sites, *, model: nn.Module, owner: str, how: How, globs: tuple[str, ...] | None) -> None:
+        self.how = how
+        self._shown = "dropout" if globs is None else f"dropout {' '.join(globs)}"
+        self._writer = SiteWriter(sites, model=model, owner=owner)
+        self._base_ranges = {name: _range(list(group.base_rates().values())) for name, group in sites.groups().items()}
+        groups = ", ".join(f"{name} ({len(group)})" for name, group in sites.groups().items())
+        rank_zero_info(f"{owner} drives {len(sites)} dropout sites: {groups}.")
+
+    def write(self, value: float) -> None:
+        """Give the sites their rates."""
+        if self.how == "set":
+            self._writer.set(value)
+        else:
+            self._writer.scale(value)
+
+    def log(self, module: LightningModule, value: float) -> None:
+        """Log the rate of every group of sites, and the value in the progress bar."""
+        rates = {}
+        for name, (low, mean, high) in self._base_ranges.items():
+            if self.how == "set":
+                rates[f"dropout/{name}"] = value
+            else:
+                rates[f"dropout/{name}"] = value * mean
+                if low < high:
+                    rates[f"dropout/{name}/min"], rates[f"dropout/{name}/max"] = value * low, value * high
+        module.log_dict(rates, on_step=True, on_epoch=False, batch_size=1)
+        module.log(self._shown, value, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=1)
+
+    def release(self) -> None:
+        """Give the sites their base rates again and leave them to others."""
+        self._writer.release()
+
+
+def _range(rates: Sequence[float]) -> tuple[float, float, float]:
+    return min(rates), sum(rates) / len(rates), max(rates)
