@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -121,7 +122,8 @@ class DropoutScheduler(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What the schedule was, to tell when a resumed run has another; its rates are computed, never saved."""
-        return {"schedule": repr(self.schedule), "how": self.how}
+        schedule = re.sub(r" at 0x[0-9a-f]+", "", repr(self.schedule))  # of an object: the address says nothing
+        return {"schedule": schedule, "how": self.how}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Say in one line if the checkpoint was written under another schedule."""

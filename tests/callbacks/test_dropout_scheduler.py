@@ -137,6 +137,13 @@ def test_resuming_with_another_schedule_is_allowed_and_said(tmp_path: Path, capl
     assert "DropoutScheduler(Constant(rate=0.6), how='set') continues a run of Early(rate=0.2" in caplog.text
 
 
+def test_resuming_with_the_same_function_is_nothing_to_say(caplog: pytest.LogCaptureFixture) -> None:
+    scheduler, resumed = DropoutScheduler(BrokenLate()), DropoutScheduler(BrokenLate())
+    with caplog.at_level("INFO"):
+        resumed.load_state_dict(scheduler.state_dict())
+    assert "continues a run" not in caplog.text
+
+
 def test_what_is_driven_is_said_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         trainer(DropoutScheduler(0.1), fast_dev_run=True).fit(Model())
