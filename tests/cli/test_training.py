@@ -70,7 +70,7 @@ def test_a_run_leaves_everything_in_one_folder(workplace, tiny, capfd):
     assert err == ""
     for expected in (
         "best val_loss",
-        "network.blocks.ff_sublayer",
+        "network.blocks.0.ff_sublayer",
         "runs/char-lm/version_0/overfitting.png",
         "wandb leet runs/char-lm/version_0/wandb/offline-run-",
         "wandb sync runs/char-lm/version_0/wandb/offline-run-",
