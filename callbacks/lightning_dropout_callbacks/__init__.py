@@ -1,5 +1,6 @@
 """Callbacks that schedule, verify and watch dropout in any Lightning trainer."""
 
+from lightning_dropout_callbacks.adaptive_dropout import AdaptiveDropout
 from lightning_dropout_callbacks.defaults import default_callbacks
 from lightning_dropout_callbacks.dropout_scheduler import DropoutScheduler
 from lightning_dropout_callbacks.dropout_summary import DropoutSummary
@@ -9,6 +10,7 @@ from lightning_dropout_callbacks.overfitting_monitor import OverfittingMonitor
 from lightning_dropout_callbacks.rank_seed import RankSeed
 
 __all__ = [
+    "AdaptiveDropout",
     "DropoutModeError",
     "DropoutScheduler",
     "DropoutSummary",

@@ -12,7 +12,7 @@ from torch import nn
 
 from lightning_dropout.schedules import ScheduleLike, as_schedule
 from lightning_dropout.sites import Sites
-from lightning_dropout_callbacks.progress import FitProgress
+from lightning_dropout_callbacks.progress import FitProgress, check_length
 from lightning_dropout_callbacks.site_driver import How, SiteDriver, as_globs, select_sites
 
 __all__ = ["DropoutScheduler"]
@@ -61,13 +61,7 @@ class DropoutScheduler(Callback):
     ) -> None:
         if how not in ("set", "scale"):
             raise ValueError(f"DropoutScheduler(how={how!r}): how is 'set' or 'scale'.")
-        for name, total in (("total_steps", total_steps), ("total_epochs", total_epochs)):
-            if total is not None and total < 1:
-                raise ValueError(f"DropoutScheduler({name}={total}): give 1 or more.")
-        if total_steps is not None and total_epochs is not None:
-            raise ValueError(
-                f"DropoutScheduler(total_steps={total_steps}, total_epochs={total_epochs}): give one of them."
-            )
+        check_length(total_steps, total_epochs, needed_by="DropoutScheduler")
         self.how: How = how
         self.schedule = as_schedule(schedule, bound=float("inf") if how == "scale" else 1.0)
         self.sites = as_globs(sites)
@@ -120,18 +114,19 @@ class DropoutScheduler(Callback):
         """Restore the base rates."""
         self._release()
 
-    def state_dict(self) -> dict[str, Any]:
-        """What the schedule was, to tell when a resumed run has another; its rates are computed, never saved."""
-        schedule = re.sub(r" at 0x[0-9a-f]+", "", repr(self.schedule))  # of an object: the address says nothing
-        return {"schedule": schedule, "how": self.how}
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note what the schedule was, to tell when a resumed run has another; its rates are computed, never saved."""
+        checkpoint.setdefault("dropout_schedules", {})[self.state_key] = self._description()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Say in one line if the checkpoint was written under another schedule."""
-        if state_dict != self.state_dict():
-            rank_zero_info(
-                f"{self} continues a run of {state_dict['schedule']} (how={state_dict['how']!r}): "
-                "from here on the rates follow the new schedule."
-            )
+        before = checkpoint.get("dropout_schedules", {}).get(self.state_key)
+        if before not in (None, self._description()):
+            rank_zero_info(f"{self} continues a run of {before}: from here on the rates follow the new schedule.")
+
+    def _description(self) -> str:
+        schedule = re.sub(r" at 0x[0-9a-f]+", "", repr(self.schedule))  # of an object: the address says nothing
+        return f"{schedule}, how={self.how!r}"
 
     def __str__(self) -> str:
         sites = "" if self.sites is None else f", sites={list(self.sites)}"

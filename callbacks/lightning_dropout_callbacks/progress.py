@@ -6,7 +6,16 @@ import math
 
 from lightning.pytorch import Trainer
 
-__all__ = ["FitProgress"]
+__all__ = ["FitProgress", "check_length"]
+
+
+def check_length(total_steps: int | None, total_epochs: int | None, *, needed_by: str) -> None:
+    """Raise a ValueError if the length of a fit is given twice, or is no length."""
+    for name, total in (("total_steps", total_steps), ("total_epochs", total_epochs)):
+        if total is not None and total < 1:
+            raise ValueError(f"{needed_by}({name}={total}): give 1 or more.")
+    if total_steps is not None and total_epochs is not None:
+        raise ValueError(f"{needed_by}(total_steps={total_steps}, total_epochs={total_epochs}): give one of them.")
 
 
 class FitProgress:

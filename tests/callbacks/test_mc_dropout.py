@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning_dropout_callbacks import ModeGuard
-from lightning_dropout_callbacks.mc_dropout import MCDropout
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from lightning_dropout.callbacks import MCDropout, ModeGuard
 from lightning_dropout.uncertainty import MCPrediction
 
 
