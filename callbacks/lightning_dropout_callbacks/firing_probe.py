@@ -56,7 +56,8 @@ class FiringProbe:
         self._module, self._parts = module, TrainedParts(module)
         self._sites = self._unseen(module, self._parts)
         inside = dict.fromkeys(site.module for site in self._sites)
-        around = dict.fromkeys(filter(None, map(self._parts.parents.get, inside)))
+        parents = map(self._parts.parents.get, inside)
+        around = dict.fromkeys(parent for parent in parents if parent is not None)  # not by truth: some are empty
         self._look = StepLook(module, inside | around)
 
     def end_batch(self) -> None:

@@ -68,7 +68,7 @@ class OverfittingMonitor(Callback):
         num_workers: int = 0,
         plot: bool = True,
     ) -> None:
-        if num_train_batches < 1:
+        if not isinstance(num_train_batches, int) or num_train_batches < 1:
             raise ValueError(f"OverfittingMonitor(num_train_batches={num_train_batches}): give 1 or more batches.")
         self.num_train_batches = num_train_batches
         self.train_dataloader = train_dataloader

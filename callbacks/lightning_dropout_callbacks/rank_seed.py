@@ -29,15 +29,15 @@ class RankSeed(Callback):
         seed: By default that of ``seed_everything``, else 0.
 
     Raises:
-        ValueError: If the seed is negative.
+        ValueError: If the seed is no whole number from 0 on.
 
     Example:
         >>> trainer = Trainer(callbacks=[RankSeed(42)], logger=False, enable_checkpointing=False)
     """
 
     def __init__(self, seed: int | None = None) -> None:
-        if seed is not None and seed < 0:
-            raise ValueError(f"RankSeed(seed={seed}): give a seed from 0 on.")
+        if seed is not None and (not isinstance(seed, int) or seed < 0):
+            raise ValueError(f"RankSeed(seed={seed!r}): give a whole number from 0 on.")
         self.seed = seed
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -20,7 +20,11 @@ DEFAULT_KINDS = ("element", "channel", "attention", "context", "embedding", "rec
 
 def as_globs(sites: str | Sequence[str] | None) -> tuple[str, ...] | None:
     """The argument ``sites`` of a callback, as a tuple; None stands for the default selection."""
-    return (sites,) if isinstance(sites, str) else None if sites is None else tuple(sites)
+    if sites is None or isinstance(sites, str):
+        return (sites,) if sites is not None else None
+    if not isinstance(sites, Sequence) or not sites or not all(isinstance(glob, str) for glob in sites):
+        raise ValueError(f"sites={sites!r} is no glob. Give one such as 'blocks.*.ff', a list of them, or None.")
+    return tuple(sites)
 
 
 def select_sites(model: nn.Module, globs: tuple[str, ...] | None, *, needed_by: str) -> Sites:

@@ -9,7 +9,7 @@ from types import TracebackType
 __all__ = ["UserError", "mendable"]
 
 _OURS = ("lightning_dropout", "lightning_dropout_callbacks")
-_ENVIRONMENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+_ENVIRONMENT = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 class UserError(Exception):

@@ -81,6 +81,8 @@ class TextData(LightningDataModule):
         for name, value in (("context_length", context_length), ("batch_size", batch_size)):
             if value < 1:
                 raise ValueError(f"TextData({name}): found {value}. Give a whole number from 1 on.")
+        if max_chars is not None and max_chars < 1:
+            raise ValueError(f"TextData(max_chars): found {max_chars}. Give a whole number from 1 on, or null for all.")
         if not 0.0 < val_fraction < 1.0:
             raise ValueError(f"TextData(val_fraction): found {val_fraction}. Give a share inside (0, 1).")
         self.save_hyperparameters()

@@ -62,7 +62,7 @@ class ContextDropout(LiveRate):
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, rate: float, mask: Tensor | None, is_causal: bool) -> Tensor:
-    enable_gqa = q.shape[1] != k.shape[1]
+    enable_gqa = bool(q.shape[1] != k.shape[1])
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=rate, is_causal=is_causal, enable_gqa=enable_gqa
     )

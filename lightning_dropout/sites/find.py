@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Real
 
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_dropout.layers.rate import LiveRate
 from lightning_dropout.sites.code import class_name
@@ -140,5 +140,7 @@ def _check(module: nn.Module, attribute: str, name: str) -> None:
         rate = read_place(module, attribute)
     except AttributeError:
         raise ValueError(f"{where} does not exist. Register the attribute that holds the dropout rate.") from None
+    if isinstance(rate, Tensor) and rate.dim() == 0:
+        return  # torch takes a rate in this form too
     if isinstance(rate, bool) or not isinstance(rate, Real):
         raise ValueError(f"{where} is {rate!r}, which is no number. Register an attribute that holds a dropout rate.")

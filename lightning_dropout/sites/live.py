@@ -96,7 +96,7 @@ def attach(module: nn.Module, attribute: str, rate: Rate, *, parent: nn.Module |
 def detach(module: nn.Module, attribute: str, *, parent: nn.Module | None) -> None:
     """Undo ``attach``: the modules have their own classes again once nothing of theirs is attached."""
     slot = _state(module)["_live_slots"].pop(attribute, None)
-    for owner in filter(None, (module, parent)):
+    for owner in (module,) if parent is None else (module, parent):  # not by truth: a module may be empty
         _state(owner)["_live_tensors"].pop(slot, None)
         _swap_class(owner)
     _CHECKPOINTING.release()

@@ -20,6 +20,8 @@ def preserve(model: nn.Module) -> Iterator[None]:
     with ExitStack() as undo:
         for module in model.modules():
             undo.callback(setattr, module, "training", module.training)
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # its buffers cannot be put back from here
             undo.callback(_put_buffers_back, module, [(*item, _copy(item[1])) for item in module._buffers.items()])
         for restore in _random_states():
             undo.callback(restore)

@@ -120,12 +120,14 @@ class SiteWriter:
 
     def release(self) -> None:
         """Give the sites their base rates again and leave them to others."""
-        for module, attribute, parent in self._attached:
-            detach(module, attribute, parent=parent)
-        self._attached = []
-        self.sites.restore()
-        for site in self.sites:
-            _claims.get(site.module, {}).pop(site.attribute, None)
+        try:
+            while self._attached:
+                module, attribute, parent = self._attached.pop()
+                detach(module, attribute, parent=parent)
+        finally:
+            self.sites.restore()
+            for site in self.sites:
+                _claims.get(site.module, {}).pop(site.attribute, None)
 
     def __enter__(self) -> SiteWriter:
         return self

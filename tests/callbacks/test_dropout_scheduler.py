@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.tuner import Tuner
 from torch import Tensor, nn
 
-from lightning_dropout.callbacks import DropoutScheduler
+from lightning_dropout.callbacks import DropoutScheduler, ModeGuard
 from lightning_dropout.layers import Dropout
 from lightning_dropout.schedules import Constant, Early, Linear
 from lightning_dropout.sites import find_sites
@@ -85,9 +86,10 @@ def test_several_schedulers_drive_several_groups() -> None:
     assert len({scheduler.state_key for scheduler in schedulers}) == 2
 
 
-def test_two_schedulers_on_one_site_are_refused_before_the_first_step() -> None:
+@pytest.mark.parametrize("globs", [("ff", "blocks.1.*"), ("*.1.ff", "*.1.ff")])
+def test_two_schedulers_on_one_site_are_refused_before_the_first_step(globs: tuple[str, str]) -> None:
     model, recorder = Model(), Recorder()
-    fit = trainer(DropoutScheduler(0.1, sites="ff"), DropoutScheduler(0.2, sites="blocks.1.*"), recorder)
+    fit = trainer(*(DropoutScheduler(0.1, sites=glob) for glob in globs), recorder)
     with pytest.raises(ValueError, match=r"both drive site 'blocks.1.ff'. Give them globs that do not overlap"):
         fit.fit(model)
     assert recorder.rates == []
@@ -140,7 +142,9 @@ def test_resuming_with_another_schedule_is_allowed_and_said(tmp_path: Path, capl
 def test_resuming_with_the_same_function_is_nothing_to_say(caplog: pytest.LogCaptureFixture) -> None:
     scheduler, resumed = DropoutScheduler(BrokenLate()), DropoutScheduler(BrokenLate())
     with caplog.at_level("INFO"):
-        resumed.load_state_dict(scheduler.state_dict())
+        scheduler.on_save_checkpoint(None, None, checkpoint := {})  # type: ignore[arg-type]
+        resumed.on_load_checkpoint(None, None, checkpoint)  # type: ignore[arg-type]
+    assert checkpoint
     assert "continues a run" not in caplog.text
 
 
@@ -211,6 +215,8 @@ class BrokenLate:
         (lambda: DropoutScheduler(0.1, total_steps=0), r"DropoutScheduler\(total_steps=0\): give 1 or more"),
         (lambda: DropoutScheduler(0.1, total_epochs=-1), r"DropoutScheduler\(total_epochs=-1\): give 1 or more"),
         (lambda: DropoutScheduler(0.1, total_steps=1, total_epochs=1), "give one of them"),
+        (lambda: DropoutScheduler(0.1, sites=[]), r"sites=\[\] is no glob"),
+        (lambda: DropoutScheduler(0.1, sites=3), "sites=3 is no glob"),  # type: ignore[arg-type]
     ],
 )
 def test_bad_arguments_are_refused_at_once(make: Any, message: str) -> None:
@@ -281,3 +287,34 @@ def test_the_tuner_leaves_rates_and_schedule_as_they_were(tmp_path: Path) -> Non
     recorder.rates.clear()
     fit.fit(model)
     assert [rates["blocks.0.ff"] for rates in recorder.rates] == pytest.approx([0.1 * i for i in range(8)])
+
+
+class Head(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropout = 0.3
+        self.linear = nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(self.linear(x), self.dropout, self.training)
+
+
+class EmptyHead(Head):
+    def __len__(self) -> int:
+        return 0
+
+
+def compiled(module: nn.Module) -> Any:
+    return torch.compile(module, backend="aot_eager")
+
+
+@pytest.mark.parametrize("make", [EmptyHead, lambda: compiled(Head()), lambda: compiled(EmptyHead())])
+def test_a_module_that_is_not_true_is_released_like_any_other(make: Any) -> None:
+    torch._dynamo.reset()
+    model = BoringModel()
+    model.layer = make()
+    before = {name: type(module) for name, module in model.named_modules()}
+    for _ in range(2):
+        trainer(DropoutScheduler(Linear(0.0, 0.8)), ModeGuard("raise"), max_epochs=1).fit(model)
+        assert find_sites(model).rates() == {"layer": 0.3}
+        assert {name: type(module) for name, module in model.named_modules()} == before

@@ -162,6 +162,7 @@ def test_two_ranks_draw_different_numbers_from_the_same_seed(tmp_path: Path) -> 
     assert len({*drawn0, *drawn1}) == 6
 
 
-def test_a_negative_seed_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"RankSeed\(seed=-1\): give a seed from 0 on"):
-        RankSeed(-1)
+@pytest.mark.parametrize("seed", [-1, 1.5, "a"])
+def test_a_seed_that_is_no_whole_number_is_refused(seed: Any) -> None:
+    with pytest.raises(ValueError, match=r"RankSeed\(seed=.*\): give a whole number from 0 on"):
+        RankSeed(seed)

@@ -365,3 +365,11 @@ def test_sites_that_are_driven_can_be_traced() -> None:
     assert sites.rates() == {"0": 0.4, "1": 0.4}
     writer.release()
     assert sites.rates() == {"0": 0.1, "1": 0.2}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_a_scripted_part_is_run_and_left_as_it_is() -> None:
+    model = nn.Sequential(torch.jit.script(nn.Linear(4, 4)), nn.Dropout(0.1))
+    trace = trace_sites(model, torch.ones(2, 4))
+    assert "F.dropout" in str(trace)
+    assert model.training
