@@ -82,7 +82,8 @@ class AdaptiveDropout(Callback):
         self.total_epochs = total_epochs
         #: Why the rate is what it is, in words.
         self.reason = "holds: nothing was measured yet"
-        self._controller = self._new_controller(self.bounds[0] if start is None else start)
+        self._new_controller(self.bounds[0] if start is None else start)  # checks the arguments
+        self._controller: RateController | None = None
         self._restored: dict[str, Any] | None = None
         self._driver: SiteDriver | None = None
 
@@ -92,9 +93,9 @@ class AdaptiveDropout(Callback):
         return self._generate_state_key(sites=self.sites)
 
     @property
-    def rate(self) -> float:
-        """The rate decided on last, without the cool-down."""
-        return self._controller.rate
+    def rate(self) -> float | None:
+        """The rate decided on last, without the cool-down; None before the first fit."""
+        return None if self._controller is None else self._controller.rate
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Claim the sites, and go on where a checkpoint left off."""
@@ -106,9 +107,8 @@ class AdaptiveDropout(Callback):
         self._mean_base_rate = sum(sites.base_rates().values()) / len(sites)
         self._check_scale(sites)
         self._controller = self._new_controller(self._mean_base_rate if self.start is None else self.start)
-        if self._restored is not None:
+        if self._restored:
             self._controller.load_state_dict(self._restored)
-            self._restored = None
         self._progress = FitProgress(
             trainer, total_steps=self.total_steps, total_epochs=self.total_epochs, needed_by=str(self)
         )
@@ -117,6 +117,7 @@ class AdaptiveDropout(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the rates of this batch."""
         assert self._driver is not None
+        assert self._controller is not None
         rate = self._controller.rate_at(self._progress.now(trainer))
         value = rate if self.how == "set" else rate / self._mean_base_rate
         self._driver.write(value)
@@ -125,14 +126,15 @@ class AdaptiveDropout(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide on the rate until the next validation."""
-        if trainer.sanity_checking or self._driver is None:
+        controller = self._controller
+        if trainer.sanity_checking or self._driver is None or controller is None:
             return
         train, val = trainer.strategy.broadcast(self._measured(trainer))
-        before = self._controller.state
-        self.reason = self._controller.decide(train=train, val=val, progress=self._progress.now(trainer))
-        assert self._controller.state is not None
-        if before is None or before.label != self._controller.state.label:
-            rank_zero_info(f"{self}: from step {trainer.global_step} on, rate {self.rate:.2f} {self.reason}.")
+        before = controller.state
+        self.reason = controller.decide(train=train, val=val, progress=self._progress.now(trainer))
+        assert controller.state is not None
+        if before is None or before.label != controller.state.label:
+            rank_zero_info(f"{self}: from step {trainer.global_step} on, rate {controller.rate:.2f} {self.reason}.")
 
     def _measured(self, trainer: Trainer) -> tuple[float, float]:
         names = [f"overfit/{split}_{self.metric}" for split in ("train", "val")]
@@ -153,14 +155,17 @@ class AdaptiveDropout(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Restore the base rates."""
         self._release()
+        self._restored = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The rate and the state of the controller, in plain types."""
-        return self._controller.state_dict()
+        """The rate and the state of the controller, in plain types; nothing before the first fit."""
+        return {} if self._controller is None else self._controller.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep the state for the start of the fit."""
+        """Go back to a state: at the start of a fit, or within one, where a tuner tried something out."""
         self._restored = state_dict
+        if self._driver is not None and self._controller is not None and state_dict:
+            self._controller.load_state_dict(state_dict)
 
     def __str__(self) -> str:
         sites = "" if self.sites is None else f"sites={list(self.sites)}, "

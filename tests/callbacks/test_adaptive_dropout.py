@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.tuner import Tuner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -142,6 +143,22 @@ def test_a_second_fit_starts_anew() -> None:
     for _ in range(2):
         fit(Model(), adaptive, recorder)
     assert recorder.of("blocks.0.2")[20 * 2] == pytest.approx(0.15)
+
+
+def test_a_tuner_leaves_no_trace(tmp_path: Path) -> None:
+    class Tunable(Model):
+        lr = 1e-2
+
+    model, adaptive, recorder = Tunable(), AdaptiveDropout(), Recorder()
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=2, callbacks=[OverfittingMonitor(plot=False), adaptive, recorder],
+        default_root_dir=tmp_path, enable_checkpointing=False, **FLAGS,
+    )  # fmt: skip
+    Tuner(trainer).lr_find(model, loader(0), loader(2), num_training=5, update_attr=False)
+    assert find_sites(model).rates() == {"blocks.0.2": 0.1, "blocks.1.2": 0.2}
+    recorder.rates.clear()
+    trainer.fit(model, loader(0), loader(2))
+    assert recorder.of("blocks.0.2") == [pytest.approx(0.15)] * 4
 
 
 def test_rates_are_logged_and_turns_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
