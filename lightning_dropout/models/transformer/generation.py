@@ -78,6 +78,10 @@ class GenerationMixin(nn.Module):
         check_sampling(temperature=temperature, top_k=top_k, top_p=top_p)
         choose = partial(choose_tokens, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
         prompts = [prompt_ids] if isinstance(prompt_ids, Tensor) and prompt_ids.dim() == 1 else list(prompt_ids)
+        for prompt in prompts:
+            if not isinstance(prompt, Tensor) or prompt.dim() != 1 or prompt.is_floating_point():
+                found = f"{prompt.dtype} of {prompt.dim()} dimensions" if isinstance(prompt, Tensor) else repr(prompt)
+                raise ValueError(f"generate() found a prompt that is {found}. Give token ids: whole numbers, in 1-D.")
         texts = _continue(network, prompts, max_new_tokens, choose, stop_ids, (context, context_mask))
         if isinstance(prompt_ids, list):
             return texts

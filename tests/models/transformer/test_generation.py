@@ -122,3 +122,17 @@ def test_sampling_follows_its_generator_and_top_k_1_is_greedy(network):
 def test_bad_input_is_refused(network, prompt, options, message):
     with pytest.raises(ValueError, match=message):
         network.generate(prompt, **{"max_new_tokens": 2, **options})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "found"),
+    [
+        (torch.tensor([1.7, 2.2]), "torch.float32 of 1 dimensions"),
+        (torch.ones(1, 2, 3, dtype=torch.long), "torch.int64 of 2 dimensions"),
+        ([1, 2], "1"),
+    ],
+)
+def test_a_prompt_that_holds_no_token_ids_is_refused(prompt, found):
+    network = Transformer(11, num_layers=1, num_heads=2, dim=8, context_length=8).eval()
+    with pytest.raises(ValueError, match=f"found a prompt that is {found}. Give token ids"):
+        network.generate(prompt, 2)
