@@ -27,5 +27,9 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+bench: install
+	$(BIN)/python tests/benchmarks/site_writing.py
+	$(BIN)/python tests/benchmarks/site_finding.py
+
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
