@@ -9,9 +9,8 @@ from dataclasses import replace
 from lightning.pytorch import LightningModule
 from torch import nn
 
-from lightning_dropout.sites import DropoutEvent, Site, Sites, find_sites, module_names
+from lightning_dropout.sites import DropoutEvent, Site, Sites, TrainedParts, find_sites, module_names
 from lightning_dropout_callbacks.step_look import StepLook
-from lightning_dropout_callbacks.trained_parts import TrainedParts
 from lightning_dropout_callbacks.violations import Violations, listed
 
 __all__ = ["FiringProbe"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from lightning_dropout.sites import Sites, find_sites, module_names
-from lightning_dropout_callbacks.trained_parts import TrainedParts
+from lightning_dropout.sites import Sites, TrainedParts, find_sites, module_names
 from lightning_dropout_callbacks.violations import Violations, listed, name_sites
 
 __all__ = ["ModeCheck"]

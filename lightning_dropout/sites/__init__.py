@@ -9,6 +9,7 @@ from lightning_dropout.sites.site_trace import DropoutOperation, SiteTrace
 from lightning_dropout.sites.sites import Sites
 from lightning_dropout.sites.storage import Storage, register_site
 from lightning_dropout.sites.trace import trace_sites
+from lightning_dropout.sites.trained_parts import TrainedParts
 from lightning_dropout.sites.watch import DropoutEvent, intended_dropout, watch_dropout
 from lightning_dropout.sites.writer import SiteWriter
 
@@ -22,6 +23,7 @@ __all__ = [
     "SiteWriter",
     "Sites",
     "Storage",
+    "TrainedParts",
     "audit",
     "find_sites",
     "intended_dropout",

@@ -14,6 +14,7 @@ from lightning_dropout.sites.find import clean_name, unwrap
 from lightning_dropout.sites.findings import Finding
 from lightning_dropout.sites.kinds import is_rate_name
 from lightning_dropout.sites.recording import Recording, Run
+from lightning_dropout.sites.trained_parts import TrainedParts
 
 __all__ = ["RULES", "Evidence", "Rule"]
 
@@ -112,23 +113,13 @@ def _active_in_eval(evidence: Evidence) -> Iterator[Breach]:
 
 def _in_eval_mode(evidence: Evidence) -> Iterator[Breach]:
     silent = [site for site in evidence.training.sites if site.rate > 0.0 and not site.module.training]
-    parents = {child: parent for parent in evidence.model.modules() for child in parent.children()}
-    silent = [site for site in silent if _is_trained(site.module, parents)]
+    parts = TrainedParts(evidence.model)
+    silent = [site for site in silent if site.module in parts]
     if silent and not evidence.model.training:
         yield "", f"The model is in eval mode, and its {len(silent)} dropout sites with it."
         return
     for site in silent:
         yield site.name, f"{site.name!r} is in eval mode, though the model is in train mode."
-
-
-def _is_trained(module: nn.Module | None, parents: dict[nn.Module, nn.Module]) -> bool:
-    """Whether the nearest module around that has parameters has any to train; True if there is none at all."""
-    while module is not None:
-        trained = [parameter.requires_grad for parameter in module.parameters()]
-        if trained:
-            return any(trained)
-        module = parents.get(module)
-    return True
 
 
 def _elided(evidence: Evidence) -> Iterator[Breach]:
