@@ -21,7 +21,7 @@ from lightning_dropout.schedules import Linear
 from lightning_dropout.sites import find_sites
 
 SCRIPT = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -60,6 +60,8 @@ trainer = Trainer(
 trainer.fit(Model())
 result = {"rates": recorder.rates, "findings": guard.findings}
 (folder / f"{trainer.global_rank}.json").write_text(json.dumps(result))
+torch.distributed.barrier()
+os._exit(0)  # gloo's threads can abort a normal exit
 """
 
 
