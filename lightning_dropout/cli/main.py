@@ -5,23 +5,46 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from pkgutil import resolve_name
+from typing import NamedTuple
 
 from lightning_dropout.cli.errors import UserError
-from lightning_dropout.cli.recipes import recipe_table
-from lightning_dropout.cli.run import run
 
 __all__ = ["main", "report"]
 
-_TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-_HELP = """\
-usage: lightning-dropout COMMAND ...
 
-  run       train a recipe or a YAML file       lightning-dropout run char-lm --trainer.max_epochs 3
-  recipes   list the recipes                    lightning-dropout recipes list
-  fit, validate, test, predict                  lightning-dropout fit --config my.yaml
-            LightningCLI, for any LightningModule and LightningDataModule
+class _Command(NamedTuple):
+    purpose: str
+    example: str
+    function: (
+        str  # module:function, imported when it is called; takes the arguments behind the name, returns the exit code
+    )
 
-`lightning-dropout COMMAND --help` says more about one of them."""
+
+_COMMANDS = {
+    "run": _Command(
+        "train a recipe, a YAML file or a script", "char-lm --trainer.max_epochs 3", "lightning_dropout.cli.run:run"
+    ),
+    "recipes": _Command("list the recipes", "list", "lightning_dropout.cli.recipe_commands:recipes"),
+    "fit": _Command(
+        "LightningCLI: train any LightningModule", "--config my.yaml", "lightning_dropout.cli.training:fit"
+    ),
+    "validate": _Command(
+        "LightningCLI: score a checkpoint on the validation data",
+        "--config my.yaml --ckpt_path best.ckpt",
+        "lightning_dropout.cli.training:validate",
+    ),
+    "test": _Command(
+        "LightningCLI: score a checkpoint on the test data",
+        "--config my.yaml --ckpt_path best.ckpt",
+        "lightning_dropout.cli.training:test",
+    ),
+    "predict": _Command(
+        "LightningCLI: predict with a checkpoint",
+        "--config my.yaml --ckpt_path best.ckpt",
+        "lightning_dropout.cli.training:predict",
+    ),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,24 +63,19 @@ def report(program: str, command: Callable[[Sequence[str]], int], arguments: Seq
 
 def _dispatch(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(_HELP)
+        print(_help())
         return 0
-    command, *rest = arguments
-    if command == "run":
-        return run(rest)
-    if command == "recipes":
-        return _recipes(rest)
-    if command in _TRAINER_COMMANDS:
-        from lightning_dropout.cli.training import launch
-
-        return launch(arguments, name=command)
-    near = get_close_matches(command, ["run", "recipes", *_TRAINER_COMMANDS], n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else "See `lightning-dropout --help`."
-    raise UserError(f"there is no command {command!r}. {hint}")
+    name, *rest = arguments
+    if name not in _COMMANDS:
+        near = get_close_matches(name, _COMMANDS, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "See `lightning-dropout --help`."
+        raise UserError(f"there is no command {name!r}. {hint}")
+    function: Callable[[Sequence[str]], int] = resolve_name(_COMMANDS[name].function)
+    return function(rest)
 
 
-def _recipes(arguments: Sequence[str]) -> int:
-    if list(arguments) != ["list"]:
-        raise UserError(f"recipes: found {' '.join(arguments)!r}. Say `lightning-dropout recipes list`.")
-    print(recipe_table())
-    return 0
+def _help() -> str:
+    lines = ["usage: lightning-dropout COMMAND ...", ""]
+    for name, command in _COMMANDS.items():
+        lines += [f"  {name:<9} {command.purpose}", f"            lightning-dropout {name} {command.example}"]
+    return "\n".join([*lines, "", "`lightning-dropout COMMAND --help` says more about one of them."])

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pydoc import locate
 from typing import Any, NoReturn
 
@@ -24,7 +25,7 @@ from lightning_dropout.cli.process import hangup_exits, ignored_warnings, lightn
 from lightning_dropout.cli.tracking import Run, finish_wandb
 from lightning_dropout.data import TextData
 
-__all__ = ["DropoutCLI", "launch"]
+__all__ = ["DropoutCLI", "fit", "launch", "predict", "test", "validate"]
 
 
 def launch(arguments: Sequence[str], *, name: str) -> int:
@@ -44,6 +45,13 @@ def launch(arguments: Sequence[str], *, name: str) -> int:
             raise
         raise UserError(message) from error
     return 0
+
+
+def _command(name: str, arguments: Sequence[str]) -> int:
+    return launch([name, *arguments], name=name)
+
+
+fit, validate, test, predict = (partial(_command, name) for name in ("fit", "validate", "test", "predict"))
 
 
 class DropoutCLI(LightningCLI):

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from lightning_dropout.cli.main import main
+from lightning_dropout.cli.main import _COMMANDS, main
 
 
 def test_help_shows_every_command(capsys):
@@ -42,3 +42,13 @@ def test_the_module_is_the_same_as_the_script(monkeypatch, capsys):
         runpy.run_module("lightning_dropout", run_name="__main__")
     assert exit.value.code == 0
     assert "char-lm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_every_command_of_the_table_exists_and_has_help(command, capsys):
+    try:
+        code = main([command, "--help"])
+    except SystemExit as exit:  # as argparse ends
+        code = exit.code
+    assert code == 0
+    assert "usage:" in capsys.readouterr().out
