@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -22,17 +23,29 @@ _HIGHER_IS_BETTER = re.compile(
 )
 
 
+class _Measured(NamedTuple):
+    train: Share
+    val: Share
+    noisy: Share | None
+    is_higher_better: bool
+
+
 def compare(
-    logged: LogCapture, validation: Mapping[str, Tensor], num_val_samples: Mapping[int, int]
+    logged: LogCapture,
+    validation: Mapping[str, Tensor],
+    num_val_samples: Mapping[int, int],
+    *,
+    noisy: LogCapture | None = None,
 ) -> dict[str, float]:
-    """What to log: train, validation and gap of every metric that was logged on both sides, reduced over ranks.
+    """What to log of every metric that was logged on both sides, reduced over ranks: both values and the gap.
 
     Args:
         logged: This rank's values on training data.
         validation: This rank's values of the validation that just ran.
         num_val_samples: How many samples of each validation loader this rank has seen; may be empty on a single rank.
+        noisy: This rank's values on training data with dropout on; what is higher than without is the dropout noise.
     """
-    own: dict[str, tuple[Share, Share, bool]] = {}
+    own: dict[str, _Measured] = {}
     for name, train in logged.shares.items():
         if name not in validation:
             continue
@@ -41,23 +54,27 @@ def compare(
         reduction = "mean" if logged.is_reduced_over_ranks(name) else train.reduction
         better = logged.higher_is_better(name)
         is_higher_better = _HIGHER_IS_BETTER.search(name) is not None if better is None else better
-        own[name] = train, Share(float(validation[name]), seen or 1, reduction), is_higher_better
-    ranks: list[dict[str, tuple[Share, Share, bool]]] = gather(own)
+        val = Share(float(validation[name]), seen or 1, reduction)
+        own[name] = _Measured(train, val, noisy.shares.get(name) if noisy else None, is_higher_better)
+    ranks: list[dict[str, _Measured]] = gather(own)
     values: dict[str, float] = {}
     names = dict.fromkeys(name for rank in ranks for name in rank)
     for name in names:
-        shares = [rank[name] for rank in ranks if name in rank]
-        train_value = merge(share[0] for share in shares)
-        val_value = merge(share[1] for share in shares)
+        measured = [rank[name] for rank in ranks if name in rank]
+        train_value = merge(each.train for each in measured)
+        val_value = merge(each.val for each in measured)
         short = metric_name(name)
         if short in names or f"overfit/gap_{short}" in values:
             short = name
-        gap = generalization_gap(train_value, val_value, higher_is_better=shares[0][2])
+        gap = generalization_gap(train_value, val_value, higher_is_better=measured[0].is_higher_better)
         values |= {
             f"overfit/train_{short}": train_value,
             f"overfit/val_{short}": val_value,
             f"overfit/gap_{short}": gap,
         }
+        with_dropout = [each.noisy for each in measured if each.noisy is not None]
+        if len(with_dropout) == len(measured):
+            values[f"overfit/dropout_noise_{short}"] = merge(with_dropout) - train_value
     return values
 
 

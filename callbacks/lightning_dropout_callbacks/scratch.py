@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from numbers import Number
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -25,7 +27,8 @@ class Scratch:
     """The state that objects had when this was made, ready to be swapped with the state they have now.
 
     Held twice: the attributes of modules (torchmetrics among them), learning rate schedulers and plain records such as
-    an ``AverageMeter``; lists, dicts and sets in them; the contents of buffers and other tensors that are attributes.
+    an ``AverageMeter``; lists, dicts and sets in them; random generators; the contents of buffers and other tensors
+    that are attributes.
     Shared: parameters and everything else.
 
     State is swapped instead of the module being cloned, because forward hooks, closures, back references and compiled
@@ -92,7 +95,11 @@ class Scratch:
         if id(value) in copies:
             return copies[id(value)]
         copies[id(value)] = value
-        if isinstance(value, (nn.Module, LRScheduler)) or _is_record(value):
+        if isinstance(value, torch.Generator):
+            copies[id(value)] = value.clone_state()
+        elif isinstance(value, (random.Random, np.random.Generator, np.random.RandomState)):
+            copies[id(value)] = copy.deepcopy(value)
+        elif isinstance(value, (nn.Module, LRScheduler)) or _is_record(value):
             self._hold(vars(value), copies)
         elif type(value) in _CONTAINERS:
             copies[id(value)] = self._copy_container(value, copies)

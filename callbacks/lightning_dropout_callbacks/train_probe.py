@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers.logger import DummyLogger, Logger
-from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
+from torch import nn
 
-from lightning_dropout_callbacks.compiled import has_compiled_code
+from lightning_dropout.sites import intended_dropout
+from lightning_dropout_callbacks.compiled import has_compiled_code, runs_compiled
 from lightning_dropout_callbacks.log_capture import LogCapture
+from lightning_dropout_callbacks.quiet_trainer import QuietTrainer
+from lightning_dropout_callbacks.rng_isolation import isolated_rng, seed_everything
 from lightning_dropout_callbacks.scratch import Scratch
 
 __all__ = ["TrainProbe"]
@@ -27,17 +27,28 @@ class TrainProbe:
 
     Made where a validation begins, it starts from the state that validation starts from: the modes, the weights (also
     those that a weight averaging callback has put in), the empty lists. It runs the module's own hooks for batches and
-    for the end of the epoch, and ``validation_step``, on a second copy of the state. Random numbers come from ``seed``.
+    for the end of the epoch, and ``validation_step``, on a second copy of the state.
+
+    The random numbers of a batch come from ``seed`` and from the place of the batch among those of all ranks, so that
+    they are the same in every validation, with dropout on or off, and on one process as on several.
+
+    Args:
+        trainer: The trainer that validates.
+        module: The module that is validated.
+        seed: Where random numbers come from.
+        switched_on: Modules that run in train mode; not their children.
     """
 
-    def __init__(self, trainer: Trainer, module: LightningModule, *, seed: int) -> None:
+    def __init__(
+        self, trainer: Trainer, module: LightningModule, *, seed: int, switched_on: Collection[nn.Module] = ()
+    ) -> None:
         self.logged = LogCapture()
-        self._trainer, self._module, self._seed = trainer, module, seed
+        self._trainer, self._module, self._seed, self._switched_on = trainer, module, seed, switched_on
         groups = (group for optimizer in trainer.optimizers for group in optimizer.param_groups)
         schedulers = (config.scheduler for config in trainer.lr_scheduler_configs)
         self._scratch = Scratch([module, *schedulers, *groups])
         self._class = _capturing(type(module), self.logged)
-        stand_in = _QuietTrainer(trainer, self.logged)
+        stand_in = QuietTrainer(trainer, self.logged)
         with self._scratch.entered():
             for part in module.modules():
                 if "_trainer" in vars(part):
@@ -47,10 +58,14 @@ class TrainProbe:
         """Run ``validation_step`` on the first batches, as loader ``dataloader_idx`` where there are several."""
         module, trainer = self._module, self._trainer
         loader = () if dataloader_idx is None else (dataloader_idx,)
+        shares = trainer.distributed_sampler_kwargs or {"rank": 0, "num_replicas": 1}
         self.logged.dataloader_idx = dataloader_idx
         with self._possessed("validation_step"):
-            for batch_idx, batch in enumerate(islice(batches, num_batches)):
-                batch = trainer.precision_plugin.convert_input(batch)
+            iterator = iter(batches)
+            for batch_idx in range(num_batches):
+                place = batch_idx * shares["num_replicas"] + shares["rank"]
+                seed_everything(random.Random(f"{self._seed} {place}").getrandbits(63))
+                batch = trainer.precision_plugin.convert_input(next(iterator))
                 batch = module._on_before_batch_transfer(batch, *loader)
                 batch = trainer.strategy.batch_to_device(batch, dataloader_idx=dataloader_idx or 0)
                 self.logged.batch = batch
@@ -72,9 +87,11 @@ class TrainProbe:
     def _possessed(self, hook: str) -> Iterator[None]:
         module = self._module
         user_class = type(module)
-        # Code that was compiled for the module's own methods is guarded by its class, and would be compiled again.
-        eager = torch.compiler.set_stance("force_eager") if has_compiled_code(module) else nullcontext()
-        with _isolated_rng(self._seed + self._trainer.global_rank), self._scratch.entered():
+        # Code that was compiled for the module's own methods is guarded by its class, and all code by the modes in it:
+        # it would be compiled again.
+        would_compile = runs_compiled(module) if self._switched_on else has_compiled_code(module)
+        eager = torch.compiler.set_stance("force_eager") if would_compile else nullcontext()
+        with isolated_rng(self._seed), self._scratch.entered(), _train_mode(self._switched_on):
             vars(module)["_current_fx_name"] = hook
             object.__setattr__(module, "__class__", self._class)
             try:
@@ -82,50 +99,6 @@ class TrainProbe:
                     yield
             finally:
                 object.__setattr__(module, "__class__", user_class)
-
-
-class _QuietTrainer:
-    """What the module sees as its trainer: the real one, less what would leave a trace.
-
-    Values logged on the training batches stand where those of the validation would; attributes that are set stay here.
-    """
-
-    _results = None  # what logs past the capture has nowhere to log to
-
-    def __init__(self, trainer: Trainer, logged: LogCapture) -> None:
-        self._real, self._logged = trainer, logged
-        self.loggers = [_SilentLogger(logger) for logger in trainer.loggers]
-        self.logger = self.loggers[0] if self.loggers else None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    @property
-    def callback_metrics(self) -> dict[str, torch.Tensor]:
-        values = {name: torch.tensor(share.value) for name, share in self._logged.shares.items()}
-        return {**self._real.callback_metrics, **values}
-
-    logged_metrics = callback_metrics
-
-    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    print = save_checkpoint
-
-
-def _as_in_reality(name: str) -> Any:
-    return property(lambda self: getattr(self._real, name))
-
-
-class _SilentLogger(DummyLogger):
-    """Knows where a logger writes to, and writes nothing."""
-
-    name, version = _as_in_reality("name"), _as_in_reality("version")
-    save_dir, root_dir, log_dir = _as_in_reality("save_dir"), _as_in_reality("root_dir"), _as_in_reality("log_dir")
-
-    def __init__(self, logger: Logger) -> None:
-        super().__init__()
-        self._real = logger
 
 
 def _capturing(user_class: type, logged: LogCapture) -> type:
@@ -169,16 +142,20 @@ def _capturing(user_class: type, logged: LogCapture) -> type:
 
 
 @contextmanager
-def _isolated_rng(seed: int) -> Iterator[None]:
-    isolation = isolate_rng()
-    isolation.__enter__()
-    mps_state = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
-    try:
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
+def _train_mode(modules: Collection[nn.Module]) -> Iterator[None]:
+    """Inside a ``with`` block these modules drop, and whoever watches knows that it is meant."""
+    if not modules:
         yield
+        return
+    modes = {module: module.training for module in modules}
+    has_fast_path = torch.backends.mha.get_fastpath_enabled()  # the fused kernels of encoders know no dropout
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        for module in modules:
+            module.training = True
+        with intended_dropout():
+            yield
     finally:
-        isolation.__exit__(None, None, None)  # as if nothing was raised, or it would restore nothing
-        if mps_state is not None:
-            torch.mps.set_rng_state(mps_state)
+        torch.backends.mha.set_fastpath_enabled(has_fast_path)
+        for module, mode in modes.items():
+            module.training = mode

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-__all__ = ["Replay", "full_batch_size", "only_loader", "train_subset"]
+__all__ = ["Replay", "first_loader", "full_batch_size", "only_loader", "train_subset"]
 
 
 class Replay:
@@ -118,9 +118,15 @@ def only_loader(loaders: Any) -> Any:
     return loaders
 
 
-def full_batch_size(loaders: Any) -> int | None:
-    """The number of samples in a full batch of the first loader, if it says."""
+def first_loader(loaders: Any) -> Any:
+    """The first of any collection of loaders."""
     while isinstance(loaders, (list, tuple, dict)) and loaders:
         loaders = next(iter(loaders.values() if isinstance(loaders, dict) else loaders))
-    sampler = getattr(loaders, "batch_sampler", None)
-    return getattr(loaders, "batch_size", None) or getattr(sampler, "batch_size", None)
+    return loaders
+
+
+def full_batch_size(loaders: Any) -> int | None:
+    """The number of samples in a full batch of the first loader, if it says."""
+    loader = first_loader(loaders)
+    sampler = getattr(loader, "batch_sampler", None)
+    return getattr(loader, "batch_size", None) or getattr(sampler, "batch_size", None)

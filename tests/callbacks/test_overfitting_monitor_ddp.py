@@ -113,7 +113,9 @@ def test_two_processes_report_what_one_does(strategy: str, alone: dict[str, floa
     assert first == second
     values, logged = first
     metrics = ("loss", "acc", "synced", "total", "worst", "gathered")
-    assert set(values) == {f"overfit/{side}_{metric}" for metric in metrics for side in ("train", "val", "gap")}
+    kinds = ("train", "val", "gap", "slope", "dropout_noise")
+    assert set(values) == {f"overfit/{kind}_{metric}" for metric in metrics for kind in kinds} | {"overfit/state"}
+    assert values["overfit/dropout_noise_loss"] > 0.0
     assert values == pytest.approx(alone, rel=1e-6, abs=1e-7)
     assert logged == pytest.approx(values, rel=1e-6, abs=1e-7)
     assert (tmp_path / "run" / "overfitting.png").exists()
