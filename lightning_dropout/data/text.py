@@ -147,7 +147,7 @@ class TextData(LightningDataModule):
                 f"{sampler.num_windows} windows on {sampler.num_replicas} data-parallel rank(s), fewer than one batch. "
                 f"Give more text, or a batch_size of at most {len(sampler)}."
             )
-        return ResumableLoader(windows, self.batch_size, sampler=sampler, **self._loading())
+        return ResumableLoader(windows, self.batch_size, sampler=sampler, trainer=self.trainer, **self._loading())
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """All windows of the validation text, in order, shared out over the ranks."""
