@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pydoc import locate
 from typing import Any, NoReturn
 
 import torch
@@ -20,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_dropout.cli.closing import print_closing
 from lightning_dropout.cli.errors import UserError, mendable
+from lightning_dropout.cli.links import DataLinks
 from lightning_dropout.cli.messages import explain
 from lightning_dropout.cli.process import hangup_exits, ignored_warnings, lightning_log
 from lightning_dropout.cli.tracking import Run, finish_wandb
@@ -57,8 +57,8 @@ fit, validate, test, predict = (partial(_command, name) for name in ("fit", "val
 class DropoutCLI(LightningCLI):
     """LightningCLI as this package's commands use it.
 
-    A ``fit`` without ``trainer.logger`` writes everything into one folder, ``run.folder``/version_N. The network gets
-    its ``vocab_size`` from the data where the configuration gives none.
+    A ``fit`` without ``trainer.logger`` writes everything into one folder, ``run.folder``/version_N. Sizes of the
+    network, such as its ``vocab_size``, come from the data where the configuration gives none.
 
     Args:
         arguments: The command line, beginning with fit, validate, test or predict.
@@ -82,29 +82,21 @@ class DropoutCLI(LightningCLI):
         parser.set_defaults({"run.folder": f"runs/{self.run_name}"})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse; a network that wants a vocabulary and is given none gets that of the data."""
-        try:
-            self.config = parser.parse_args(args)
-        except UserError as error:
-            if not str(error).endswith("are required: vocab_size"):
-                raise
-            self._link_vocabulary()
-            self.config = parser.parse_args(args)
-            if not hasattr(locate(self._configured("data.class_path") or ""), "vocab_size"):
-                raise
-        else:
-            if self._configured("model.init_args.network.init_args.vocab_size", default=0) is None:
-                self._link_vocabulary()
-
-    def _configured(self, key: str, default: Any = None) -> Any:
-        return self.config.get(f"{self.config['subcommand']}.{key}", default)
-
-    def _link_vocabulary(self) -> None:
-        # Linked only where it is needed: other models make Lightning stumble over the link.
-        for parser in self._subcommand_parsers.values():
-            parser.link_arguments(
-                "data.vocab_size", "model.init_args.network.init_args.vocab_size", apply_on="instantiate"
-            )
+        """Parse; what the model has to know about its data and is not told, it gets from the data."""
+        links = DataLinks(list(self._subcommand_parsers.values()))
+        refusal: UserError | None = None
+        while True:
+            try:
+                self.config = parser.parse_args(args)
+                break
+            except UserError as error:
+                refusal = refusal or error
+                if not links.resolve(error):
+                    raise
+        config = self.config[self.config["subcommand"]]
+        if refusal is not None and links.unanswered(config):
+            raise refusal
+        links.complete(config)
 
     def _parse_ckpt_path(self) -> None:
         # Lightning lets the settings in a checkpoint override the command line; in a fit, what was typed counts.
