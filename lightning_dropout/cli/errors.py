@@ -6,7 +6,7 @@ import dis
 from collections.abc import Iterator
 from types import TracebackType
 
-__all__ = ["UserError", "mendable"]
+__all__ = ["UserError", "mendable", "one_line", "refused_by_trainer"]
 
 _OURS = ("lightning_dropout", "lightning_dropout_callbacks")
 _ENVIRONMENT = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -26,15 +26,24 @@ def mendable(error: BaseException) -> str | None:
     for cause in _causes(error):
         if (
             isinstance(cause, (UserError, *_ENVIRONMENT))
-            or type(cause).__name__ == "MisconfigurationException"
+            or _is_misconfiguration(cause)
             or (isinstance(cause, (ValueError, ImportError)) and _raised_by_us(cause.__traceback__))
         ):
-            return _one_line(str(cause))
+            return one_line(cause)
         if type(cause).__module__.startswith("wandb.errors"):
-            return _one_line(f"W&B: {cause} Say --run.wandb offline to train without a server.")
+            return one_line(f"W&B: {cause} Say --run.wandb offline to train without a server.")
         if isinstance(cause, RuntimeError) and str(cause).startswith("Error(s) in loading state_dict"):
-            return _one_line(f"the checkpoint is of another model. {cause}")
+            return one_line(f"the checkpoint is of another model. {cause}")
     return None
+
+
+def refused_by_trainer(error: Exception) -> bool:
+    """Whether ``error``, raised while a Trainer was built, is Lightning's word on an argument; it has four."""
+    return isinstance(error, (ValueError, TypeError, ImportError)) or _is_misconfiguration(error)
+
+
+def _is_misconfiguration(error: BaseException) -> bool:
+    return type(error).__name__ == "MisconfigurationException"  # Lightning has one in each of its packages
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -54,5 +63,6 @@ def _raised_by_us(traceback: TracebackType | None) -> bool:
     return package in _OURS and dis.opname[frame.f_code.co_code[traceback.tb_lasti]] == "RAISE_VARARGS"
 
 
-def _one_line(message: str) -> str:
-    return " ".join(message.split())
+def one_line(message: object) -> str:
+    """A message, or what an exception says, without its line breaks."""
+    return " ".join(str(message).split())

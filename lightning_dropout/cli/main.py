@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -57,8 +58,15 @@ def report(program: str, command: Callable[[Sequence[str]], int], arguments: Seq
     try:
         return command(arguments)
     except UserError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(f"{program}: {_rank()}{error}", file=sys.stderr)
         return 2
+
+
+def _rank() -> str:
+    """Which of several processes speaks, from 1 on: all of them may have the same to say."""
+    ranks = (os.environ.get(name) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"))
+    rank = next((rank for rank in ranks if rank is not None), "0")
+    return "" if rank == "0" else f"rank {rank}: "
 
 
 def _dispatch(arguments: Sequence[str]) -> int:

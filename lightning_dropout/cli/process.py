@@ -1,16 +1,32 @@
-"""What a run asks of the process around it: where notices go, which warnings are idle, what a hangup does."""
+"""What a run asks of its process: variables, where notices go, which warnings are idle, what a hangup does."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-__all__ = ["hangup_exits", "ignored_warnings", "lightning_log"]
+__all__ = ["environment", "hangup_exits", "ignored_warnings", "lightning_log"]
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, also for the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning_dropout.cli.errors import UserError
 
-__all__ = ["find_recipe", "recipe_names", "recipe_table", "recipes_folder"]
+__all__ = ["find_recipe", "recipe_files", "recipe_names", "recipe_table", "recipes_folder"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -18,38 +18,48 @@ def recipes_folder() -> Path:
     return packaged if packaged.is_dir() else _PACKAGE.parent / "recipes"
 
 
+def recipe_files() -> dict[str, Path]:
+    """All recipes, by the name that ``lightning run`` takes: YAML files, and scripts with their ending."""
+    paths = [path for path in recipes_folder().iterdir() if path.suffix in (".yaml", ".py")]
+    return {path.stem if path.suffix == ".yaml" else path.name: path for path in sorted(paths)}
+
+
 def recipe_names() -> list[str]:
-    """Names of all recipes, as ``lightning run`` takes them."""
-    return sorted(path.stem for path in recipes_folder().glob("*.yaml"))
+    """Names of the recipes that are YAML files."""
+    return [name for name, path in recipe_files().items() if path.suffix == ".yaml"]
 
 
 def find_recipe(name: str) -> Path:
-    """The YAML file that ``name`` stands for: a recipe's name, or the path of a file of one's own.
+    """The file that ``name`` stands for: a recipe's name, or the path of a YAML file or script of one's own.
 
     Raises:
         UserError: If there is no such recipe or file.
     """
-    if name.endswith((".yaml", ".yml")):
+    recipes = recipe_files()
+    if name.endswith((".yaml", ".yml", ".py")):
         path = Path(name)
         if path.is_file():
             return path
-        near = get_close_matches(path.name, [other.name for other in path.parent.glob("*.y*ml")], n=1)
-        hint = f"Did you mean {str(path.parent / near[0])!r}?" if near else "Give the path of a YAML file."
+        if name in recipes:
+            return recipes[name]
+        others = [other.name for other in path.parent.glob("*") if other.suffix in (".yaml", ".yml", ".py")]
+        near = get_close_matches(path.name, others, n=1)
+        hint = f"Did you mean {str(path.parent / near[0])!r}?" if near else "Give the path of a YAML file or a script."
         raise UserError(f"there is no file {name!r}. {hint}")
-    names = recipe_names()
-    if name in names:
-        return recipes_folder() / f"{name}.yaml"
-    near = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Recipes: {', '.join(names)}."
-    raise UserError(f"there is no recipe {name!r}. {hint} A file of your own ends in .yaml.")
+    if name in recipes:
+        return recipes[name]
+    near = get_close_matches(name, recipes, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Recipes: {', '.join(recipes)}."
+    raise UserError(f"there is no recipe {name!r}. {hint} A file of your own ends in .yaml or .py.")
 
 
 def recipe_table() -> str:
     """One line for every recipe: its name and the first line of its header."""
-    names = recipe_names()
-    width = max(map(len, names), default=0)
+    recipes = recipe_files()
+    width = max(map(len, recipes), default=0)
     lines = []
-    for name in names:
-        with (recipes_folder() / f"{name}.yaml").open(encoding="utf-8") as file:
-            lines.append(f"{name:<{width}}  {file.readline().lstrip('# ').rstrip()}")
+    for name, path in recipes.items():
+        with path.open(encoding="utf-8") as file:
+            title = file.readline().strip('#" \n')
+        lines.append(f"{name:<{width}}  {title}")
     return "\n".join(lines)

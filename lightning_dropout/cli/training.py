@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_dropout.cli.closing import print_closing
-from lightning_dropout.cli.errors import UserError, mendable
+from lightning_dropout.cli.errors import UserError, mendable, one_line, refused_by_trainer
 from lightning_dropout.cli.links import DataLinks
 from lightning_dropout.cli.messages import explain
 from lightning_dropout.cli.process import hangup_exits, ignored_warnings, lightning_log
@@ -38,7 +38,7 @@ def launch(arguments: Sequence[str], *, name: str) -> int:
         sys.path.insert(0, os.getcwd())  # classes of the user's own, as under `python -m`
     try:
         with ignored_warnings(), lightning_log(logging.WARNING):
-            DropoutCLI(list(arguments), name=name)
+            DropoutCLI([_with_underscore(argument) for argument in arguments], name=name)
     except Exception as error:
         message = mendable(error)
         if message is None:
@@ -52,6 +52,10 @@ def _command(name: str, arguments: Sequence[str]) -> int:
 
 
 fit, validate, test, predict = (partial(_command, name) for name in ("fit", "validate", "test", "predict"))
+
+
+def _with_underscore(argument: str) -> str:
+    return "--print_config" + argument[14:] if argument.startswith("--print-config") else argument
 
 
 class DropoutCLI(LightningCLI):
@@ -121,8 +125,10 @@ class DropoutCLI(LightningCLI):
             kwargs["default_root_dir"] = str(self.run.path)
         try:
             return super().instantiate_trainer(**kwargs)
-        except ValueError as error:  # Lightning refuses some options so, others by a misconfiguration
-            raise UserError(" ".join(str(error).split())) from error
+        except Exception as error:
+            if not refused_by_trainer(error):
+                raise
+            raise UserError(one_line(error)) from error
 
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
         """Train, close the W&B run however that ends, and say what came of it."""

@@ -1,3 +1,4 @@
+import re
 import runpy
 import sys
 
@@ -15,7 +16,7 @@ def test_help_shows_every_command(capsys):
 @pytest.mark.parametrize("arguments", [["recipes", "list"], ["run", "--list"]])
 def test_recipes_are_listed(arguments, capsys):
     assert main(arguments) == 0
-    assert "char-lm  Early dropout" in capsys.readouterr().out
+    assert re.search("^char-lm +Early dropout", capsys.readouterr().out, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ def test_recipes_are_listed(arguments, capsys):
     [
         (["rnu", "char-lm"], "lightning-dropout: there is no command 'rnu'. Did you mean 'run'?"),
         (["recipes"], "lightning-dropout: recipes: found ''. Say `lightning-dropout recipes list`."),
-        (["run"], "lightning-dropout: name a recipe or a YAML file."),
+        (["run"], "lightning-dropout: name a recipe, a YAML file or a script."),
         (["run", "--trainer.max_epochs", "3"], "lightning-dropout: found the option '--trainer.max_epochs' first."),
         (["run", "chr-lm"], "lightning-dropout: there is no recipe 'chr-lm'. Did you mean 'char-lm'?"),
     ],
@@ -52,3 +53,9 @@ def test_every_command_of_the_table_exists_and_has_help(command, capsys):
         code = exit.code
     assert code == 0
     assert "usage:" in capsys.readouterr().out
+
+
+def test_a_rank_says_who_it_is(monkeypatch, capsys):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert main(["rnu"]) == 2
+    assert capsys.readouterr().err.startswith("lightning-dropout: rank 1: there is no command 'rnu'.")
