@@ -5,12 +5,16 @@ from __future__ import annotations
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_dropout.sites import find_sites
+from lightning_dropout_callbacks.run_report import RunReport
 
 __all__ = ["DropoutSummary"]
 
 
 class DropoutSummary(Callback):
     """Print the table of dropout sites at fit start, on one rank.
+
+    With a ``WandbLogger`` the sites are in the run's configuration as well, as ``dropout_sites``, and what ``audit``
+    finds as ``dropout_audit``, if the module has an ``example_input_array`` to run.
 
     Args:
         grouped: One row for the same site of all repeated blocks; otherwise one row for every site.
@@ -22,9 +26,10 @@ class DropoutSummary(Callback):
 
     def __init__(self, *, grouped: bool = True) -> None:
         self.grouped = grouped
+        self._report = RunReport("DropoutSummary")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the table."""
+        """Print the table, and give it to W&B."""
         if not trainer.is_global_zero:
             return
         from rich.console import Console
@@ -34,3 +39,4 @@ class DropoutSummary(Callback):
             Console().print(f"{type(pl_module).__name__} has no dropout sites.")
         else:
             Console().print(sites.table(grouped=self.grouped))
+        self._report.describe(trainer, pl_module)

@@ -11,6 +11,7 @@ from lightning_dropout_callbacks.eval_probe import EvalProbe
 from lightning_dropout_callbacks.firing_probe import FiringProbe
 from lightning_dropout_callbacks.mode_check import ModeCheck
 from lightning_dropout_callbacks.rank_report import settle
+from lightning_dropout_callbacks.run_report import RunReport
 from lightning_dropout_callbacks.violations import DropoutModeError, Reaction, Violations, listed
 
 __all__ = ["DropoutModeError", "ModeGuard"]
@@ -35,7 +36,8 @@ class ModeGuard(Callback):
 
     Each batch runs once: a probed batch is observed, not repeated. Nothing is drawn, and nothing written but what
     ``"fix"`` has to. A compiled model gets no graph for it; where it draws random numbers in an evaluation batch, the
-    next one runs in eager. Ranks tell each other what they found, so that all of them raise or none.
+    next one runs in eager. Ranks tell each other what they found, so that all of them raise or none. With a
+    ``WandbLogger``, findings are sent as alerts.
 
     Args:
         on_violation: ``"warn"``; ``"raise"`` a ``DropoutModeError``; or ``"fix"`` what a mode can fix, and say so.
@@ -72,6 +74,7 @@ class ModeGuard(Callback):
         self._modes = ModeCheck(self._violations)
         self._firing = FiringProbe(self._violations)
         self._evaluation = EvalProbe(self.every_n_batches)
+        self._report = RunReport("ModeGuard")
         self._num_batches = 0
         self._was_validating = False
 
@@ -111,7 +114,7 @@ class ModeGuard(Callback):
         if self._num_batches >= _NUM_FIRST:
             self._firing.report()
         if self._num_batches == _NUM_FIRST:
-            settle(self._violations, trainer, pl_module, seed=self._firing.seed)
+            self._settle(trainer, pl_module, seed=self._firing.seed)
         else:
             self._react(trainer)
         every = trainer.val_check_batch or float("inf")
@@ -129,7 +132,7 @@ class ModeGuard(Callback):
             self._modes.check_return(pl_module, when)
             self._was_validating = False
         self._modes.check_training(pl_module, when)
-        settle(self._violations, trainer, pl_module)
+        self._settle(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for sites that are left in train mode."""
@@ -177,7 +180,9 @@ class ModeGuard(Callback):
             self._modes.check_return(pl_module, "after an exception")
         if trainer.state.fn == "fit":
             self._modes.check_training(pl_module, "after an exception")
+        num_known = len(self._violations.found)
         self._violations.tell()
+        self._alert(trainer, num_known)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Sum up in one line."""
@@ -192,12 +197,23 @@ class ModeGuard(Callback):
         if stage != "fit" and self._was_validating:
             self._was_validating = False
             self._modes.check_return(pl_module, f"after {stage}")
-            settle(self._violations, trainer, pl_module)
+            self._settle(trainer, pl_module)
 
     def _react(self, trainer: Trainer) -> None:
         """React at once where there is no other rank to agree with; several do so together, when they settle."""
         if trainer.world_size == 1 and self._violations.pending:
-            settle(self._violations, trainer, trainer.lightning_module)
+            self._settle(trainer, trainer.lightning_module)
+
+    def _settle(self, trainer: Trainer, pl_module: LightningModule, seed: int | None = None) -> None:
+        num_known = len(self._violations.found)
+        try:
+            settle(self._violations, trainer, pl_module, seed)
+        finally:
+            self._alert(trainer, num_known)
+
+    def _alert(self, trainer: Trainer, num_known: int) -> None:
+        if news := self.findings[num_known:]:
+            self._report.alert(trainer, "Dropout is not in the right mode", "\n".join(news))
 
 
 def _stage(trainer: Trainer) -> str:
