@@ -86,7 +86,7 @@ class WandbServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     def _artifact_file(self, name: str) -> dict[str, Any]:
-        upload = {"uploadUrl": self._upload(name), "uploadHeaders": [], "uploadMultipartUrls": None}
+        upload: dict[str, Any] = {"uploadUrl": self._upload(name), "uploadHeaders": [], "uploadMultipartUrls": None}
         return {**upload, "storagePath": name, "artifact": {"id": "id"}}
 
     def _upload(self, name: str) -> str:
