@@ -17,6 +17,7 @@ from lightning_dropout_callbacks.module_hook import run_after_hook
 from lightning_dropout_callbacks.overfitting_history import OverfittingRecord, measured_metrics
 from lightning_dropout_callbacks.overfitting_plot import write_overfitting_plot
 from lightning_dropout_callbacks.overfitting_verdict import STATES, find_onset, gap_slopes, judge_fit, judged_loss
+from lightning_dropout_callbacks.run_report import RunReport
 from lightning_dropout_callbacks.stopwatch import Stopwatch
 from lightning_dropout_callbacks.train_side import TrainSide, num_samples
 from lightning_dropout_callbacks.trials import Trials
@@ -131,6 +132,7 @@ class OverfittingMonitor(Callback):
             num_workers=self.num_workers,
             has_noise=self.dropout_noise,
         )
+        self._report = RunReport("OverfittingMonitor")
         self._watch = Stopwatch()
         self._is_due = self._has_news = self._has_trained = False
         self._num_val_samples: dict[int, int] = {}
@@ -149,6 +151,7 @@ class OverfittingMonitor(Callback):
         self._watch = Stopwatch()
         is_trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
         self._folder = None if is_trial else trainer.log_dir or trainer.default_root_dir  # a broadcast, so on all ranks
+        self._report.start(trainer, self._history, self.loss)
         if not trainer.enable_validation:
             name = type(pl_module).__name__
             self._trials.name("measure a gap", f"{name} has no validation_step, or the trainer no validation data")
@@ -207,6 +210,7 @@ class OverfittingMonitor(Callback):
         self._history = [*(old for old in self._history if old.step < record.step), record]
         values |= {f"overfit/slope_{metric}": slope for metric, slope in gap_slopes(self._history).items()}
         values |= self._judge()
+        self._report.define(trainer, values)
         pl_module.log_dict(values, sync_dist=True, add_dataloader_idx=False, batch_size=1)
         self._has_news = True
 
@@ -226,18 +230,28 @@ class OverfittingMonitor(Callback):
         return {"overfit/state": STATES[state.label]}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the picture anew."""
-        if not (self._has_news and self.plot and self._folder and trainer.is_global_zero):
+        """Draw the picture anew, and show it to the loggers."""
+        if not (self._has_news and trainer.is_global_zero):
             return
         self._has_news = False
+        picture = self._draw()
+        self._report.show(trainer, self._history, self.loss, [picture] if picture else [])
+
+    def _draw(self) -> Path | None:
+        if not (self.plot and self._folder):
+            return None
+        picture = Path(self._folder) / "overfitting.png"
         try:
-            write_overfitting_plot(self._history, Path(self._folder) / "overfitting.png")
+            write_overfitting_plot(self._history, picture)
         except ImportError:
             self._folder = None
             rank_zero_info("No overfitting.png without matplotlib: pip install 'lightning-dropout[recipes]'")
         except Exception as error:
             self._folder = None
             self._trials.name("draw overfitting.png", f"{type(error).__name__}: {error}")
+        else:
+            return picture
+        return None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave nothing on the module."""

@@ -55,7 +55,6 @@ class RunReport:
 
     def start(self, trainer: Trainer, history: Sequence[OverfittingRecord], loss: str | None) -> None:
         """Before a fit: do not alert again of what happened before it was interrupted."""
-        self._defined = set()
         past = [record for record in history if record.step <= trainer.global_step]
         loss = loss or judged_loss(past)
         self._is_onset_known = loss is not None and find_onset(past, loss) is not None
