@@ -84,7 +84,7 @@ class Column:
         """
         if self.categories is not None:
             texts = values.astype(str).to_numpy()
-            return (texts[:, None] == np.array(self.categories, dtype=object)).astype(np.float32)
+            return np.asarray(texts[:, None] == np.array(self.categories, dtype=object), np.float32)
         try:
             numbers = values.astype("float64").to_numpy()
         except (TypeError, ValueError) as error:

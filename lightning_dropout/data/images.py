@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,13 +52,11 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int | Visit) -> tuple[Tensor, int]:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, visits: Sequence[int | Visit]) -> list[tuple[Tensor, int]]:
+    def __getitems__(self, visits: Sequence[Any]) -> list[tuple[Tensor, int]]:
         rows = self.indices[[visit.sample if isinstance(visit, Visit) else visit for visit in visits]]
         images = self.source.read(rows)
         if isinstance(visits[0], Visit):
-            images = augment(
-                images, cast("Sequence[Visit]", visits), crop_padding=self.crop_padding, flip=self.flip, seed=self.seed
-            )
+            images = augment(images, visits, crop_padding=self.crop_padding, flip=self.flip, seed=self.seed)
         images = (images.float() / 255.0 - self.mean) / self.std
         return list(zip(images, self.source.labels[rows].tolist(), strict=True))
 
@@ -150,12 +148,12 @@ class ImageData(LightningDataModule):
     @property
     def num_channels(self) -> int:
         """1 or 3, known before ``setup``."""
-        return self._read().train.read([0]).shape[1]
+        return self._read().train.read(np.zeros(1, int)).shape[1]
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width, known before ``setup``."""
-        height, width = self._read().train.read([0]).shape[2:]
+        height, width = self._read().train.read(np.zeros(1, int)).shape[2:]
         return height, width
 
     def setup(self, stage: str | None = None) -> None:
@@ -186,7 +184,9 @@ class ImageData(LightningDataModule):
         """Shuffled, augmented images."""
         self.setup()
         sampler = VisitSampler(self._train, seed=self.seed, drop_last=True, **ranks(self.trainer))
-        return training_loader(self._train, sampler, batch_size=self.batch_size, num_workers=self.num_workers)
+        return training_loader(
+            self._train, sampler, self.trainer, batch_size=self.batch_size, num_workers=self.num_workers
+        )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All validation images, in order, as they are."""

@@ -14,13 +14,19 @@ __all__ = ["check_counts", "check_fraction", "evaluation_loader", "options", "ra
 
 
 def training_loader(
-    dataset: Dataset[Any], sampler: DistributedSampler[Any], *, batch_size: int, num_workers: int
+    dataset: Dataset[Any],
+    sampler: DistributedSampler[Any],
+    trainer: Trainer | None,
+    *,
+    batch_size: int,
+    num_workers: int,
 ) -> ResumableLoader:
     """Full batches in the order of ``sampler``; one batch a epoch if there are fewer samples than ``batch_size``."""
     return ResumableLoader(
         dataset,
         min(batch_size, len(sampler)),
         sampler=sampler,
+        trainer=trainer,
         drop_last=True,
         **options(num_workers=num_workers, seed=sampler.seed),
     )
@@ -36,7 +42,7 @@ def evaluation_loader(
     )
 
 
-def ranks(trainer: Trainer | None) -> dict[str, int]:
+def ranks(trainer: Trainer | None) -> dict[str, Any]:
     """The data-parallel rank and the number of them, as samplers take them."""
     kwargs = trainer.distributed_sampler_kwargs if trainer is not None else None
     return kwargs or {"num_replicas": 1, "rank": 0}

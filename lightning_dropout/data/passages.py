@@ -165,10 +165,8 @@ class TextClassificationData(LightningDataModule):
         if "validation" not in frames:
             labels = frames["train"][self.label_column].to_numpy()
             chosen = split(len(labels), self.val_fraction, seed=self.seed, labels=labels)
-            parts = {
-                name: frames["train"].iloc[rows] for name, rows in zip(("train", "validation"), chosen, strict=True)
-            }
-            frames = {**frames, **parts}
+            train = frames["train"]
+            frames["train"], frames["validation"] = (train.iloc[rows] for rows in chosen)
         if self._tokenizer is None:
             found = find_tokenizer(self.tokenizer_name, owner=type(self).__name__)
             texts = frames["train"][self.text_column]
@@ -182,7 +180,7 @@ class TextClassificationData(LightningDataModule):
         sampler: DistributedSampler[Any] = DistributedSampler(
             train, seed=self.seed, drop_last=True, **ranks(self.trainer)
         )
-        return training_loader(train, sampler, batch_size=self.batch_size, num_workers=self.num_workers)
+        return training_loader(train, sampler, self.trainer, batch_size=self.batch_size, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All passages of the validation documents, in order."""
@@ -222,7 +220,8 @@ class TextClassificationData(LightningDataModule):
         for text, label in zip(frame[self.text_column], frame[self.label_column], strict=True):
             if label not in self.classes:
                 raise ValueError(
-                    f"TextClassificationData(label_column={self.label_column!r}): found {label!r}, which training has not."
+                    f"TextClassificationData(label_column={self.label_column!r}): found {label!r}, which training has "
+                    "not. Leave those texts out."
                 )
             passages = self._cut(self.encode(str(text)).numpy())
             ids.append(passages)
@@ -238,7 +237,8 @@ class TextClassificationData(LightningDataModule):
         passages = filled.reshape(num_passages, self.context_length)
         if self.max_passages is None or num_passages <= self.max_passages:
             return passages
-        return passages[np.linspace(0, num_passages - 1, self.max_passages).round().astype(int)]
+        spread = np.linspace(0, num_passages - 1, self.max_passages).round().astype(int)
+        return np.asarray(passages[spread])
 
     def _part(self, name: str) -> Passages:
         self.setup()

@@ -20,7 +20,7 @@ def split(
 
     Example:
         >>> train, val = split(6, 0.34, seed=0, labels=np.array([0, 0, 0, 1, 1, 1]))
-        >>> len(train), len(val), (val < 3).sum()
+        >>> len(train), len(val), int((val < 3).sum())
         (4, 2, 1)
     """
     generator = np.random.default_rng(seed)

