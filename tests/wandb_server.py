@@ -1,16 +1,25 @@
-"""A W&B server for one process of tests: it takes what a run sends, and keeps it."""
+"""What W&B runs of tests leave: a server that takes what they send, and a reader of what they write offline."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+
+
+def offline_records(file: Path, kind: str) -> list[dict[str, Any]]:
+    """The records of one kind in the file of an offline run, as W&B's own tool reads them."""
+    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)]
+    lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
+    return [record[kind] for record in map(json.loads, lines) if record["type"] == kind]
 
 
 class WandbServer(ThreadingHTTPServer):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import netrc
 import os
 import shutil
+import ssl
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_dropout.cli.errors import UserError
 
@@ -22,6 +26,10 @@ __all__ = ["Run", "finish_wandb", "wandb_mode"]
 
 
 _WRITTEN_BEFORE_TRAINING = {"config.yaml", "hparams.yaml", "wandb"}
+# What a process that is killed has logged is in the file but for the last second, and a server that has gone holds up
+# the end of a run for no more than a minute: the file stays, for `wandb sync`.
+_LASTING = {"x_transaction_log_flush_interval": 1.0, "finish_timeout": 60.0}
+_SECONDS_TO_ANSWER = 5.0
 
 
 class Run:
@@ -30,7 +38,7 @@ class Run:
     Args:
         folder: Holds one folder for every run: version_0, version_1, and so on.
         wandb: online, offline or disabled. With auto, what the variable WANDB_MODE says; without it online where a
-            W&B key is found, offline elsewhere. Nothing ever asks for a key.
+            W&B key is found and the server answers, offline elsewhere. Nothing ever asks for a key.
         project: The W&B project.
         next: A command that the closing summary suggests.
     """
@@ -50,15 +58,26 @@ class Run:
         self._existing = _nearest_existing(self.path)
 
     def loggers(self) -> list[Logger]:
-        """metrics.csv, and W&B unless it is disabled; nothing is written yet."""
+        """metrics.csv, and W&B unless it is disabled; nothing is written yet.
+
+        Raises:
+            UserError: If W&B was asked to be online, and there is no key, or its server does not answer.
+        """
         mode = wandb_mode(self.wandb)
         if mode == "disabled":
             return [self._csv]
         import wandb
 
+        if mode == "online" and (problem := _no_answer()) is not None:
+            if "online" in (self.wandb, os.environ.get("WANDB_MODE")):
+                raise UserError(f"W&B was asked to be online, but {problem}. Say --run.wandb offline.")
+            rank_zero_only(print)(f"{problem[0].upper()}{problem[1:]}: this run is offline.")
+            mode = "offline"
         _quiet_settings()
         # The closing summary says where an offline run is. Online, W&B itself tells the address at once.
         settings = wandb.Settings(silent=mode == "offline")
+        known = wandb.Settings.model_fields
+        settings.update_from_dict({name: value for name, value in _LASTING.items() if name in known})
         name = f"{self.path.parent.name}/{self.path.name}"
         tracker = WandbLogger(name, self.path, project=self.project, mode=mode, settings=settings)
         return [self._csv, tracker]
@@ -104,6 +123,19 @@ def wandb_mode(asked: str) -> str:
         "W&B was asked to be online, but there is no key in WANDB_API_KEY, netrc or the W&B settings. "
         "Say `wandb login`, or --run.wandb offline."
     )
+
+
+def _no_answer() -> str | None:
+    """Why the W&B server cannot be used now; without this, W&B would try for a minute and a half, and fail."""
+    url = _quiet_settings().base_url
+    try:
+        urlopen(Request(url, method="HEAD"), timeout=_SECONDS_TO_ANSWER).close()
+    except HTTPError:
+        return None  # it answers
+    except OSError as error:
+        reason = error.reason if isinstance(error, URLError) else error
+        return None if isinstance(reason, ssl.SSLError) else f"the W&B server at {url} does not answer ({reason})"
+    return None
 
 
 def _quiet_settings() -> wandb.Settings:
