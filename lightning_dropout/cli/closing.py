@@ -12,11 +12,13 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
+from lightning_dropout.callbacks import MCDropout
+from lightning_dropout.cli.certainty import certainty_rows
 from lightning_dropout.data import TextData
 from lightning_dropout.models import Transformer
-from lightning_dropout.modules import LanguageModel
+from lightning_dropout.modules import Classifier, LanguageModel
 
-__all__ = ["print_closing"]
+__all__ = ["load_best", "print_closing"]
 
 _NUM_PROMPT, _NUM_NEW = 24, 300
 
@@ -24,7 +26,7 @@ _NUM_PROMPT, _NUM_NEW = 24, 300
 def print_closing(
     trainer: Trainer, data: LightningDataModule | None, *, folder: Path, next_command: str | None
 ) -> None:
-    """Print the summary of a finished fit, with what there is of it, on one rank."""
+    """Print the summary of a finished fit, with what there is of it, on one rank; the weights are the best already."""
     from rich.console import Console
     from rich.text import Text
 
@@ -40,9 +42,22 @@ def print_closing(
         console.print(Text(f"{label:<14}", style="bold"), Text(value), sep="")
     module = trainer.lightning_module
     if isinstance(module, LanguageModel) and isinstance(module.network, Transformer) and isinstance(data, TextData):
-        prompt, continuation = _sample(module, data, best)
+        prompt, continuation = _sample(module, data)
         console.rule("sample")
         console.print(Text(prompt, style="dim"), Text(continuation), sep="")
+    sampling = [callback for callback in trainer.callbacks if isinstance(callback, MCDropout)]  # type: ignore[attr-defined]
+    if sampling and isinstance(module, Classifier) and data is not None:
+        console.rule("uncertainty")
+        for label, value in certainty_rows(module, data, sampling[0]):
+            console.print(Text(f"{label:<32}", style="bold"), Text(value), sep="")
+
+
+def load_best(trainer: Trainer) -> None:
+    """Give the module the best weights that the run wrote, if it wrote any."""
+    best = _best(trainer)
+    if best is not None:
+        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
+        trainer.lightning_module.load_state_dict(checkpoint["state_dict"])
 
 
 def _best(trainer: Trainer) -> str | None:
@@ -53,11 +68,8 @@ def _best(trainer: Trainer) -> str | None:
     return None
 
 
-def _sample(module: LanguageModel, data: TextData, best: str | None) -> tuple[str, str]:
-    """The beginning of the validation text, and how the best weights continue it."""
-    if best is not None:
-        checkpoint = torch.load(best, map_location="cpu", weights_only=True)
-        module.load_state_dict(checkpoint["state_dict"])
+def _sample(module: LanguageModel, data: TextData) -> tuple[str, str]:
+    """The beginning of the validation text, and how the module continues it."""
     prompt = next(iter(data.val_dataloader()))[0][0, :_NUM_PROMPT].to(module.device)
     generator = torch.Generator(module.device).manual_seed(0)
     ids = module.generate(prompt, _NUM_NEW, temperature=0.8, generator=generator)

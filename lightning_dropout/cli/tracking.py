@@ -40,6 +40,8 @@ class Run:
         wandb: online, offline or disabled. With auto, what the variable WANDB_MODE says; without it online where a
             W&B key is found and the server answers, offline elsewhere. Nothing ever asks for a key.
         project: The W&B project.
+        export: A folder for the best weights in the layout of Hugging Face, with the tokenizer, which every run
+            replaces; for networks that have ``save_pretrained``.
         next: A command that the closing summary suggests.
     """
 
@@ -48,13 +50,14 @@ class Run:
         folder: str,
         wandb: Literal["auto", "online", "offline", "disabled"] = "auto",
         project: str = "lightning-dropout",
+        export: str | None = None,
         next: str | None = None,
     ) -> None:
         self._csv = CSVLogger(folder, name="")
         self.path = Path(self._csv.log_dir)
         self.wandb = wandb
         self.project = project
-        self.next = next
+        self.export, self.next = export, next
         self._existing = _nearest_existing(self.path)
 
     def loggers(self) -> list[Logger]:

