@@ -109,20 +109,28 @@ class AdaptiveDropout(Callback):
         self._controller = self._new_controller(self._mean_base_rate if self.start is None else self.start)
         if self._restored:
             self._controller.load_state_dict(self._restored)
+        self._driver = SiteDriver(sites, model=pl_module, owner=str(self), how=self.how, globs=self.sites)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Learn how long the fit is; set the rates of the last batch, as a resumed run may begin with a validation."""
+        assert self._driver is not None
         self._progress = FitProgress(
             trainer, total_steps=self.total_steps, total_epochs=self.total_epochs, needed_by=str(self)
         )
-        self._driver = SiteDriver(sites, model=pl_module, owner=str(self), how=self.how, globs=self.sites)
+        self._driver.write(self._value_at(self._progress.before(trainer)))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the rates of this batch."""
         assert self._driver is not None
-        assert self._controller is not None
-        rate = self._controller.rate_at(self._progress.now(trainer))
-        value = rate if self.how == "set" else rate / self._mean_base_rate
+        value = self._value_at(self._progress.now(trainer))
         self._driver.write(value)
         if trainer._logger_connector.should_update_logs:
             self._driver.log(pl_module, value)
+
+    def _value_at(self, progress: float) -> float:
+        assert self._controller is not None
+        rate = self._controller.rate_at(progress)
+        return rate if self.how == "set" else rate / self._mean_base_rate
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide on the rate until the next validation."""

@@ -90,13 +90,18 @@ class DropoutScheduler(Callback):
         """Claim the sites and check the whole schedule, before anything is trained."""
         self._release()
         sites = self.select(pl_module)
-        self._progress = FitProgress(
-            trainer, total_steps=self.total_steps, total_epochs=self.total_epochs, needed_by=str(self)
-        )
         values = [self.rate_at(i / (_NUM_CHECKED - 1)) for i in range(_NUM_CHECKED)]
         if self.how == "scale":
             sites.check_factor(max(values))
         self._driver = SiteDriver(sites, model=pl_module, owner=str(self), how=self.how, globs=self.sites)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Learn how long the fit is; set the rates of the last batch, as a resumed run may begin with a validation."""
+        assert self._driver is not None
+        self._progress = FitProgress(
+            trainer, total_steps=self.total_steps, total_epochs=self.total_epochs, needed_by=str(self)
+        )
+        self._driver.write(self.rate_at(self._progress.before(trainer)))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the rates of this batch."""

@@ -1,4 +1,4 @@
-"""Act around a method of a module."""
+"""Act around a method of a module or a callback."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lightning.pytorch import LightningModule
 __all__ = ["replace_method", "run_after_hook"]
 
 
-def replace_method(module: LightningModule, name: str, method: Callable[..., Any]) -> Callable[[], None]:
-    """Let ``module`` call ``method`` in place of its own; returns a way to undo it."""
-    space = vars(module)
+def replace_method(owner: object, name: str, method: Callable[..., Any]) -> Callable[[], None]:
+    """Put ``method`` in place of ``owner``'s own; returns a way to undo it."""
+    space = vars(owner)
     before = space.get(name)
 
     def undo() -> None:

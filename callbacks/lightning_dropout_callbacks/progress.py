@@ -25,7 +25,8 @@ class FitProgress:
     progress. With manual optimization it counts batches, whatever number of optimizers step in each.
 
     Args:
-        trainer: A trainer at the start of fit.
+        trainer: A trainer at the start of training. Not earlier: to count its steps it makes the loaders, and those
+            that are made before the checkpoint is read do not get their state from it.
         total_steps: Where progress reaches 1, in these steps.
         total_epochs: Where progress reaches 1, in epochs. By default it is where ``max_epochs`` or ``max_steps`` ends
             the fit.
@@ -64,12 +65,20 @@ class FitProgress:
 
     def now(self, trainer: Trainer) -> float:
         """Progress of the batch that is about to be trained on, in [0, 1]."""
+        return self._after(self._num_done(trainer), trainer)
+
+    def before(self, trainer: Trainer) -> float:
+        """Progress of the last batch that was trained on, 0 if there was none."""
+        return self._after(max(self._num_done(trainer) - 1, 0), trainer)
+
+    def _num_done(self, trainer: Trainer) -> int:
         if self._in_epochs:
-            done = trainer.current_epoch
-        elif self._manual:
-            done = trainer.fit_loop.total_batch_idx
-        else:
-            done = trainer.global_step
+            return trainer.current_epoch
+        if self._manual:
+            return trainer.fit_loop.epoch_loop.batch_progress.total.completed
+        return trainer.global_step
+
+    def _after(self, done: int, trainer: Trainer) -> float:
         progress = done / self._total
         if self._max_steps > 0:
             progress = max(progress, trainer.global_step / self._max_steps)

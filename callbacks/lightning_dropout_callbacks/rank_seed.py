@@ -10,6 +10,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lightning_dropout_callbacks.deferred_saves import DeferredSaves
+from lightning_dropout_callbacks.resume_point import continue_run, correct_logged_step, count_whole_work_only
+
 __all__ = ["RankSeed", "step_seed"]
 
 
@@ -46,15 +49,23 @@ class RankSeed(Callback):
         self._rank = _data_parallel_rank(trainer, pl_module)
         self._generator = _generator(pl_module.device)
         self._outside: Tensor | None = None
+        self._is_validating = False
+        self._saves = DeferredSaves(trainer)
+        self._is_resumed = trainer.fit_loop.is_resuming
         loaders: Any = getattr(trainer.fit_loop, "_combined_loader", None)
         for loader in loaders.flattened if loaders is not None else ():
             _shuffle_by_epoch(getattr(loader, "sampler", None), trainer, self._seed)
+        continue_run(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed the step."""
         if self._generator.device.type == "cpu":
             self._outside = self._generator.get_state()
-        self._generator.manual_seed(step_seed(self._seed, trainer.fit_loop.total_batch_idx, self._rank))
+        num_batches = trainer.fit_loop.epoch_loop.batch_progress.total.completed
+        self._generator.manual_seed(step_seed(self._seed, num_batches, self._rank))
+        if self._is_resumed:
+            self._is_resumed = False
+            correct_logged_step(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -62,9 +73,27 @@ class RankSeed(Callback):
         """Leave the random numbers outside of the step as they would be."""
         self._restore()
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that a validation is not finished."""
+        self._is_validating = not trainer.sanity_checking
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that the validation is finished."""
+        self._is_validating = False
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Let a run that is resumed begin again with what is not finished now."""
+        count_whole_work_only(checkpoint, trainer, is_validating=self._is_validating)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what waits, should the fit have stopped within an accumulation window."""
+        self._saves.catch_up()
+        self._saves.release()
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the random numbers outside of the step as they would be."""
+        """Leave the random numbers outside of the step as they would be, and let checkpoints be saved now."""
         self._restore()
+        self._saves.release()
 
     def _restore(self) -> None:
         outside, self._outside = getattr(self, "_outside", None), None
