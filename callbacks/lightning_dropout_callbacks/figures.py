@@ -37,5 +37,5 @@ def write_png(figure: Any, path: Path) -> None:
 def svg(figure: Any) -> str:
     """The figure as an ``<svg>`` element."""
     text = StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
+    figure.savefig(text, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return text.getvalue()[text.getvalue().index("<svg") :]

@@ -13,10 +13,12 @@ from lightning_dropout.metrics import FitJudge
 from lightning_dropout.metrics.fit_state import FitLabel
 from lightning_dropout.sites import find_sites
 from lightning_dropout_callbacks.gap import compare
+from lightning_dropout_callbacks.mode_guard import ModeGuard
 from lightning_dropout_callbacks.module_hook import run_after_hook
-from lightning_dropout_callbacks.overfitting_history import OverfittingRecord, measured_metrics
-from lightning_dropout_callbacks.overfitting_plot import write_overfitting_plot
-from lightning_dropout_callbacks.overfitting_verdict import STATES, find_onset, gap_slopes, judge_fit, judged_loss
+from lightning_dropout_callbacks.overfitting_files import OverfittingFiles
+from lightning_dropout_callbacks.overfitting_history import OverfittingRecord
+from lightning_dropout_callbacks.overfitting_verdict import STATES, find_onset, gap_slopes, judge_state, judged_loss
+from lightning_dropout_callbacks.run_configuration import describe_run
 from lightning_dropout_callbacks.run_report import RunReport
 from lightning_dropout_callbacks.stopwatch import Stopwatch
 from lightning_dropout_callbacks.train_side import TrainSide, num_samples
@@ -56,7 +58,7 @@ class OverfittingMonitor(Callback):
         train_dataloader: Where to take it from, if not from the trainer's own loader.
         dropout_noise: Evaluate them with dropout on, too; without, the cost is half.
         loss: Which metric ``<m>`` the state and the onset are judged by. By default ``loss``, or else the first that is
-            better when lower. It has to be above 0.
+            better when lower; without one there is no state. It has to be above 0.
         judge: When the model counts as overfitting; by default once validation has stopped improving with a gap of
             more than a quarter of the validation loss.
         seed: Chooses the samples, and the dropout masks of the noise.
@@ -117,8 +119,15 @@ class OverfittingMonitor(Callback):
     @property
     def onset(self) -> int | None:
         """The training step at which overfitting set in: where validation was best if only training improved since."""
-        loss = self.loss or judged_loss(self._history)
-        return None if loss is None else find_onset(self._history, loss)
+        return None if self._judged is None else find_onset(self._history, self._judged)
+
+    @property
+    def _judged(self) -> str | None:
+        return self.loss or judged_loss(self._history)
+
+    @property
+    def _pictures(self) -> list[Path]:
+        return [] if self._files is None else self._files.pictures
 
     def _start_anew(self) -> None:
         self._trials = Trials(
@@ -136,7 +145,7 @@ class OverfittingMonitor(Callback):
         self._watch = Stopwatch()
         self._is_due = self._has_news = self._has_trained = False
         self._num_val_samples: dict[int, int] = {}
-        self._folder: str | None = None
+        self._files: OverfittingFiles | None = None
         self._unhook: Callable[[], None] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -150,8 +159,9 @@ class OverfittingMonitor(Callback):
         """Say at once if there will be nothing to measure."""
         self._watch = Stopwatch()
         is_trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-        self._folder = None if is_trial else trainer.log_dir or trainer.default_root_dir  # a broadcast, so on all ranks
-        self._report.start(trainer, self._history, self.loss)
+        folder = trainer.log_dir or trainer.default_root_dir  # a broadcast, so on all ranks
+        self._files = OverfittingFiles(Path(folder), self._trials) if self.plot and not is_trial else None
+        self._report.start(trainer, self._history, self._judged)
         if not trainer.enable_validation:
             name = type(pl_module).__name__
             self._trials.name("measure a gap", f"{name} has no validation_step, or the trainer no validation data")
@@ -209,56 +219,48 @@ class OverfittingMonitor(Callback):
         # Going back, to a checkpoint or to a new fit, undoes the steps after it.
         self._history = [*(old for old in self._history if old.step < record.step), record]
         values |= {f"overfit/slope_{metric}": slope for metric, slope in gap_slopes(self._history).items()}
-        values |= self._judge()
+        values |= judge_state(self._history, self._judged, self.judge, self._trials)
         self._report.define(trainer, values)
         pl_module.log_dict(values, sync_dist=True, add_dataloader_idx=False, batch_size=1)
         self._has_news = True
-
-    def _judge(self) -> dict[str, float]:
-        loss = self.loss or judged_loss(self._history)
-        what = "tell whether the model overfits"
-        if loss is None or f"overfit/gap_{loss}" not in self._history[-1].values:
-            found = ", ".join(measured_metrics(self._history))
-            self._trials.name(what, f"no {loss or 'loss'} was measured (found: {found})", "Pass loss=.")
-            return {}
-        try:
-            state = judge_fit(self._history, loss, self.judge)
-        except ValueError as error:
-            self._trials.name(what, str(error), "Pass loss=.")
-            before = self._history[-2].values.get("overfit/state") if len(self._history) > 1 else None
-            return {} if before is None else {"overfit/state": before}
-        return {"overfit/state": STATES[state.label]}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the picture anew, and show it to the loggers."""
         if not (self._has_news and trainer.is_global_zero):
             return
         self._has_news = False
-        picture = self._draw()
-        self._report.show(trainer, self._history, self.loss, [picture] if picture else [])
+        if self._files is not None:
+            with self._watch.running():
+                self._files.draw(self._history)
+        self._report.show(trainer, self._history, self._judged, self._pictures)
 
-    def _draw(self) -> Path | None:
-        if not (self.plot and self._folder):
-            return None
-        picture = Path(self._folder) / "overfitting.png"
-        try:
-            write_overfitting_plot(self._history, picture)
-        except ImportError:
-            self._folder = None
-            rank_zero_info("No overfitting.png without matplotlib: pip install 'lightning-dropout[recipes]'")
-        except Exception as error:
-            self._folder = None
-            self._trials.name("draw overfitting.png", f"{type(error).__name__}: {error}")
-        else:
-            return picture
-        return None
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what watching has cost, and write the report."""
+        rank_zero_info(f"OverfittingMonitor {self._cost()}.")
+        self._report.close(trainer, self._history, self._pictures)
+        self._write_report(trainer, pl_module, "reached its end")
+
+    def _cost(self) -> str:
+        return (
+            f"ran validation_step on {self._train.num_runs} training batches, which took {self._watch.seconds:.1f} s, "
+            f"{self._watch.share:.1%} of the fit"
+        )
+
+    def _write_report(self, trainer: Trainer, pl_module: LightningModule, outcome: str) -> None:
+        guards = [callback for callback in trainer.callbacks if isinstance(callback, ModeGuard)]  # type: ignore[attr-defined]
+        findings = guards[0].findings if guards else None
+        if self._files is not None and trainer.is_global_zero and (self._history or findings):
+            facts = {"outcome": outcome, "OverfittingMonitor": self._cost()}
+            self._files.write_report(self._history, findings, lambda: describe_run(trainer, pl_module, facts))
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave nothing on the module."""
+        """Leave nothing on the module; report how far the fit came."""
         if self._unhook is not None:
             self._unhook()
-        self._train.forget()
         self._unhook = None
+        if trainer.state.fn == "fit":
+            self._write_report(trainer, pl_module, f"ended by {type(exception).__name__} {exception}".rstrip())
+        self._train.forget()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let go of the data."""

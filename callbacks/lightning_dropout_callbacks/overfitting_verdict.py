@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from lightning_dropout.metrics import FitJudge, FitState, gap_slope, overfitting_onset
 from lightning_dropout.metrics.fit_state import FitLabel
 from lightning_dropout_callbacks.overfitting_history import OverfittingRecord, measured_metrics, metric_curves
+from lightning_dropout_callbacks.trials import Trials
 
-__all__ = ["STATES", "find_onset", "gap_slopes", "judge_fit", "judged_loss"]
+__all__ = ["STATES", "find_onset", "gap_slopes", "judge_state", "judged_loss"]
 
 #: The number under which a state is logged.
 STATES: dict[FitLabel, float] = {"underfit": -1.0, "fit": 0.0, "overfit": 1.0}
@@ -39,18 +40,26 @@ def gap_slopes(history: Sequence[OverfittingRecord]) -> dict[str, float]:
     return slopes
 
 
-def judge_fit(history: Sequence[OverfittingRecord], loss: str, judge: FitJudge) -> FitState:
-    """The state after the last measurement of a loss that was measured.
-
-    Raises:
-        ValueError: If a validation loss is not above 0.
-    """
+def judge_state(
+    history: Sequence[OverfittingRecord], loss: str | None, judge: FitJudge, trials: Trials
+) -> dict[str, float]:
+    """What to log as ``overfit/state`` after the last measurement: nothing, or the state before, if it has no loss."""
+    if loss is None:
+        return {}
+    what, advice = "tell whether the model overfits", "Pass loss=."
+    if f"overfit/gap_{loss}" not in history[-1].values:
+        trials.name(what, f"no {loss} was measured (found: {', '.join(measured_metrics(history))})", advice)
+        return {}
     curves = metric_curves(history, loss)
-    first, *others = zip(curves.train, curves.val, strict=True)
-    state = judge(*first)
-    for train, val in others:
-        state = judge(train, val, state)
-    return state
+    state: FitState | None = None
+    try:
+        for train, val in zip(curves.train, curves.val, strict=True):
+            state = judge(train, val, state)
+    except ValueError as error:
+        trials.name(what, str(error), advice)
+        return {name: value for name, value in history[-2:][0].values.items() if name == "overfit/state"}
+    assert state is not None
+    return {"overfit/state": STATES[state.label]}
 
 
 def find_onset(history: Sequence[OverfittingRecord], loss: str) -> int | None:
