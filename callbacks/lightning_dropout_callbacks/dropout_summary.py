@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_dropout.sites import find_sites
-from lightning_dropout_callbacks.run_report import RunReport
+from lightning_dropout_callbacks.run_page import RunPage
 
 __all__ = ["DropoutSummary"]
 
@@ -26,7 +26,7 @@ class DropoutSummary(Callback):
 
     def __init__(self, *, grouped: bool = True) -> None:
         self.grouped = grouped
-        self._report = RunReport("DropoutSummary")
+        self._page = RunPage("DropoutSummary")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the table, and give it to W&B."""
@@ -39,4 +39,4 @@ class DropoutSummary(Callback):
             Console().print(f"{type(pl_module).__name__} has no dropout sites.")
         else:
             Console().print(sites.table(grouped=self.grouped))
-        self._report.describe(trainer, pl_module)
+        self._page.describe(trainer, pl_module)

@@ -11,7 +11,7 @@ from lightning_dropout_callbacks.eval_probe import EvalProbe
 from lightning_dropout_callbacks.firing_probe import FiringProbe
 from lightning_dropout_callbacks.mode_check import ModeCheck
 from lightning_dropout_callbacks.rank_report import settle
-from lightning_dropout_callbacks.run_report import RunReport
+from lightning_dropout_callbacks.run_page import RunPage
 from lightning_dropout_callbacks.violations import DropoutModeError, Reaction, Violations, listed
 
 __all__ = ["DropoutModeError", "ModeGuard"]
@@ -74,7 +74,7 @@ class ModeGuard(Callback):
         self._modes = ModeCheck(self._violations)
         self._firing = FiringProbe(self._violations)
         self._evaluation = EvalProbe(self.every_n_batches)
-        self._report = RunReport("ModeGuard")
+        self._page = RunPage("ModeGuard")
         self._num_batches = 0
         self._was_validating = False
 
@@ -213,7 +213,7 @@ class ModeGuard(Callback):
 
     def _alert(self, trainer: Trainer, num_known: int) -> None:
         if news := self.findings[num_known:]:
-            self._report.alert(trainer, "Dropout is not in the right mode", "\n".join(news))
+            self._page.alert(trainer, "Dropout is not in the right mode", "\n".join(news))
 
 
 def _stage(trainer: Trainer) -> str:

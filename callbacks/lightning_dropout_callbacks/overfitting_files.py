@@ -26,6 +26,8 @@ class OverfittingFiles:
     def __init__(self, folder: Path, trials: Trials) -> None:
         #: The pictures there are.
         self.pictures: list[Path] = []
+        #: The report, once it is written.
+        self.report: Path | None = None
         self._folder, self._trials = folder, trials
         self._failed: set[str] = set()
 
@@ -51,7 +53,9 @@ class OverfittingFiles:
                 "configuration": configuration._asdict(),
             }
             _replace(self._folder / "report.json", json.dumps(content))
-            _replace(self._folder / "report.html", report_html(history, findings, configuration))
+            report = self._folder / "report.html"
+            _replace(report, report_html(history, findings, configuration))
+            self.report = report
 
         self._try("write report.html", write)
 

@@ -19,7 +19,7 @@ from lightning_dropout_callbacks.overfitting_files import OverfittingFiles
 from lightning_dropout_callbacks.overfitting_history import OverfittingRecord
 from lightning_dropout_callbacks.overfitting_verdict import STATES, find_onset, gap_slopes, judge_state, judged_loss
 from lightning_dropout_callbacks.run_configuration import describe_run
-from lightning_dropout_callbacks.run_report import RunReport
+from lightning_dropout_callbacks.run_page import RunPage
 from lightning_dropout_callbacks.stopwatch import Stopwatch
 from lightning_dropout_callbacks.train_side import TrainSide, num_samples
 from lightning_dropout_callbacks.trials import Trials
@@ -141,7 +141,7 @@ class OverfittingMonitor(Callback):
             num_workers=self.num_workers,
             has_noise=self.dropout_noise,
         )
-        self._report = RunReport("OverfittingMonitor")
+        self._page = RunPage("OverfittingMonitor")
         self._watch = Stopwatch()
         self._is_due = self._has_news = self._has_trained = False
         self._num_val_samples: dict[int, int] = {}
@@ -161,7 +161,7 @@ class OverfittingMonitor(Callback):
         is_trial = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
         folder = trainer.log_dir or trainer.default_root_dir  # a broadcast, so on all ranks
         self._files = OverfittingFiles(Path(folder), self._trials) if self.plot and not is_trial else None
-        self._report.start(trainer, self._history, self._judged)
+        self._page.start(trainer, self._history, self._judged)
         if not trainer.enable_validation:
             name = type(pl_module).__name__
             self._trials.name("measure a gap", f"{name} has no validation_step, or the trainer no validation data")
@@ -220,7 +220,7 @@ class OverfittingMonitor(Callback):
         self._history = [*(old for old in self._history if old.step < record.step), record]
         values |= {f"overfit/slope_{metric}": slope for metric, slope in gap_slopes(self._history).items()}
         values |= judge_state(self._history, self._judged, self.judge, self._trials)
-        self._report.define(trainer, values)
+        self._page.define(trainer, values)
         pl_module.log_dict(values, sync_dist=True, add_dataloader_idx=False, batch_size=1)
         self._has_news = True
 
@@ -232,12 +232,11 @@ class OverfittingMonitor(Callback):
         if self._files is not None:
             with self._watch.running():
                 self._files.draw(self._history)
-        self._report.show(trainer, self._history, self._judged, self._pictures)
+        self._page.show(trainer, self._history, self._judged, self._pictures)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say what watching has cost, and write the report."""
         rank_zero_info(f"OverfittingMonitor {self._cost()}.")
-        self._report.close(trainer, self._history, self._pictures)
         self._write_report(trainer, pl_module, "reached its end")
 
     def _cost(self) -> str:
@@ -252,6 +251,8 @@ class OverfittingMonitor(Callback):
         if self._files is not None and trainer.is_global_zero and (self._history or findings):
             facts = {"outcome": outcome, "OverfittingMonitor": self._cost()}
             self._files.write_report(self._history, findings, lambda: describe_run(trainer, pl_module, facts))
+        report = None if self._files is None else self._files.report
+        self._page.close(trainer, self._history, self._pictures, report)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave nothing on the module; report how far the fit came."""

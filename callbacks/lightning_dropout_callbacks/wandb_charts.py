@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
@@ -16,7 +17,7 @@ from lightning_dropout_callbacks.overfitting_history import (
 )
 from lightning_dropout_callbacks.overfitting_verdict import find_onset
 
-__all__ = ["log_charts", "log_rates", "onset_message", "verdict"]
+__all__ = ["log_charts", "log_rates", "log_report", "onset_message", "verdict"]
 
 _MAX_ROWS = 10_000
 
@@ -49,6 +50,13 @@ def log_rates(logger: WandbLogger, history: Sequence[OverfittingRecord]) -> None
         [record.step, record.epoch, site, rate] for record in records for site, rate in record.site_rates.items()
     ]
     logger.log_table("dropout/rates", columns=["step", "epoch", "site", "rate"], data=rows)
+
+
+def log_report(report: Path, logger: WandbLogger) -> None:
+    """Log the report of a fit as a page of its own."""
+    import wandb
+
+    logger.log_metrics({"overfit/report": wandb.Html(str(report), inject=False)})  # type: ignore[dict-item]
 
 
 def thinned(history: Sequence[OverfittingRecord], *, rows_each: int) -> Sequence[OverfittingRecord]:

@@ -1,4 +1,4 @@
-"""What loggers are told that scalars cannot say."""
+"""What the page of a run shows that scalars cannot say."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning_dropout_callbacks.overfitting_history import OverfittingRecord
 from lightning_dropout_callbacks.overfitting_verdict import find_onset, judged_loss
 from lightning_dropout_callbacks.trials import Trials
-from lightning_dropout_callbacks.wandb_charts import log_charts, log_rates, onset_message, verdict
+from lightning_dropout_callbacks.wandb_charts import log_charts, log_rates, log_report, onset_message, verdict
 from lightning_dropout_callbacks.wandb_config import audit_config, define_axes, site_config
 
-__all__ = ["RunReport"]
+__all__ = ["RunPage"]
 
 _SECONDS_BETWEEN_ALERTS = 300
 
 
-class RunReport:
+class RunPage:
     """Gives TensorBoard and W&B pictures, and W&B what the page of a run has room for: tables, charts and alerts.
 
     Only the first rank says anything. What a logger refuses is named once, and training goes on.
@@ -84,8 +84,12 @@ class RunReport:
         if _is_shown(len(history)):
             self._show_pictures(trainer, history[-1].step, pictures)
 
-    def close(self, trainer: Trainer, history: Sequence[OverfittingRecord], pictures: Iterable[Path]) -> None:
-        """At the end of a fit: the last pictures, the charts, and the table of rates."""
+    def close(
+        self, trainer: Trainer, history: Sequence[OverfittingRecord], pictures: Iterable[Path], report: Path | None
+    ) -> None:
+        """At the end of a fit: the last pictures, the report, the charts, and the table of rates."""
+        if report is not None:
+            self._tell(trainer, f"log {report.name} to W&B", partial(log_report, report))
         if not history:
             return
         if not _is_shown(len(history)):
