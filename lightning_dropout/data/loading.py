@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from lightning_dropout.data.loader import ResumableLoader
 
-__all__ = ["check_counts", "check_fraction", "evaluation_loader", "options", "ranks", "training_loader"]
+__all__ = ["check_counts", "check_fraction", "evaluation_loader", "ranks", "training_loader"]
 
 
 def training_loader(
@@ -28,17 +28,21 @@ def training_loader(
         sampler=sampler,
         trainer=trainer,
         drop_last=True,
-        **options(num_workers=num_workers, seed=sampler.seed),
+        **_options(num_workers=num_workers, seed=sampler.seed),
     )
 
 
 def evaluation_loader(
-    dataset: Dataset[Any], trainer: Trainer | None, *, batch_size: int, num_workers: int
+    dataset: Dataset[Any], trainer: Trainer | None, *, batch_size: int, num_workers: int, drop_last: bool = False
 ) -> DataLoader[Any]:
     """All samples in order, shared out over the ranks; fewer than the number of ranks are left out at the end."""
     sampler: DistributedSampler[Any] = DistributedSampler(dataset, shuffle=False, drop_last=True, **ranks(trainer))
     return DataLoader(
-        dataset, min(batch_size, len(sampler)), sampler=sampler, **options(num_workers=num_workers, seed=0)
+        dataset,
+        min(batch_size, len(sampler)),
+        sampler=sampler,
+        drop_last=drop_last,
+        **_options(num_workers=num_workers, seed=0),
     )
 
 
@@ -48,7 +52,7 @@ def ranks(trainer: Trainer | None) -> dict[str, Any]:
     return kwargs or {"num_replicas": 1, "rank": 0}
 
 
-def options(*, num_workers: int, seed: int) -> dict[str, Any]:
+def _options(*, num_workers: int, seed: int) -> dict[str, Any]:
     """Arguments of a DataLoader that leave the global random state alone."""
     return {
         "num_workers": num_workers,

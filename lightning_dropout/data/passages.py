@@ -19,6 +19,7 @@ from lightning_dropout.data.loader import ResumableLoader
 from lightning_dropout.data.loading import check_counts, check_fraction, evaluation_loader, ranks, training_loader
 from lightning_dropout.data.sources import find_column, load_frames
 from lightning_dropout.data.splits import split
+from lightning_dropout.data.token_file import learn_tokenizer
 from lightning_dropout.data.tokenizers import Tokenizer, find_tokenizer, tokenizer_from_state
 
 if TYPE_CHECKING:
@@ -169,8 +170,7 @@ class TextClassificationData(LightningDataModule):
             frames["train"], frames["validation"] = (train.iloc[rows] for rows in chosen)
         if self._tokenizer is None:
             found = find_tokenizer(self.tokenizer_name, owner=type(self).__name__)
-            texts = frames["train"][self.text_column]
-            self._tokenizer = found.from_texts(texts) if isinstance(found, type) else found
+            self._tokenizer = found or learn_tokenizer(frames["train"][self.text_column])
         self._classes = self._classes or tuple(sorted(set(frames["train"][self.label_column])))
         self._parts = {name: self._passages(frame) for name, frame in frames.items()}
 

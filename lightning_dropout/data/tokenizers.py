@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ __all__ = [
     "CharTokenizer",
     "FileTokenizer",
     "Tokenizer",
+    "compare",
     "find_tokenizer",
     "tokenizer_from_state",
 ]
@@ -71,15 +72,7 @@ class CharTokenizer:
     @classmethod
     def from_text(cls, text: str) -> CharTokenizer:
         """Take every character of ``text`` into the vocabulary, in order of code point."""
-        return cls.from_texts([text])
-
-    @classmethod
-    def from_texts(cls, texts: Iterable[str]) -> CharTokenizer:
-        """Take every character of all texts into the vocabulary, in order of code point."""
-        characters: set[str] = set()
-        for text in texts:
-            characters.update(text)
-        return cls(UNKNOWN + "".join(sorted(characters - {UNKNOWN})))
+        return cls(UNKNOWN + "".join(sorted(set(text) - {UNKNOWN})))
 
     @property
     def vocab_size(self) -> int:
@@ -203,16 +196,16 @@ class FileTokenizer:
         return {"content": self.content}
 
 
-def find_tokenizer(name: str, *, owner: str) -> type[CharTokenizer] | Tokenizer:
-    """The tokenizer called ``char``, ``byte``, or by the path of its ``tokenizer.json`` or of the folder of that.
+def find_tokenizer(name: str, *, owner: str) -> Tokenizer | None:
+    """The tokenizer called ``byte``, or by the path of its ``tokenizer.json``, or of a folder with one.
 
-    That of characters is a class, for it has yet to see a text.
+    ``None`` for that called ``char``, which has to be made from texts.
 
     Raises:
         ValueError: If there is none of that name.
     """
     if name == "char":
-        return CharTokenizer
+        return None
     if name == "byte":
         return ByteTokenizer()
     path = os.path.expanduser(name)
@@ -227,6 +220,22 @@ def tokenizer_from_state(state: Mapping[str, str]) -> Tokenizer:
     if "vocabulary" in state:
         return CharTokenizer(state["vocabulary"])
     return ByteTokenizer() if state["tokenizer"] == "byte" else FileTokenizer(state["tokenizer"])
+
+
+def compare(saved: Tokenizer, found: Tokenizer) -> str:
+    """How the tokenizer of a checkpoint differs from that of the texts, in words."""
+    if not isinstance(saved, CharTokenizer) or not isinstance(found, CharTokenizer):
+        kinds = [f"a {type(tokenizer).__name__} of {tokenizer.vocab_size} tokens" for tokenizer in (saved, found)]
+        return f"{kinds[0]}, the files {kinds[1]}, or another"
+    missing, extra = set(saved.vocabulary), set(found.vocabulary)
+    return (
+        f"a vocabulary of {saved.vocab_size}, the files one of {found.vocab_size} "
+        f"(only in the checkpoint: {_sample(missing - extra)}, only in the files: {_sample(extra - missing)})"
+    )
+
+
+def _sample(characters: set[str]) -> str:
+    return repr("".join(sorted(characters)[:10])) if characters else "none"
 
 
 def _known(tokenizer: Tokenizer, ids: Tensor | Sequence[int]) -> NDArray[np.int64]:

@@ -71,8 +71,9 @@ class WindowSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng((self.seed, self.epoch))
-        offset = generator.integers(self.stride)
+        offset = int(generator.integers(self.stride))
+        order = np.arange(self.num_windows, dtype=np.min_scalar_type(self.num_windows))
+        generator.shuffle(order)
         # An offset pushes the last window over the end: it is moved back, so that every epoch has as many.
-        starts = np.minimum(offset + self.stride * generator.permutation(self.num_windows), self.last)
-        mine: list[int] = starts[self.rank : self.total_size : self.num_replicas].tolist()
-        return iter(mine)
+        for window in order[self.rank : self.total_size : self.num_replicas]:
+            yield min(offset + self.stride * int(window), self.last)

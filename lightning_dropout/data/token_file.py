@@ -1,0 +1,88 @@
+"""Texts as token ids: in memory, or in a file that is mapped into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_dropout.data.tokenizers import CharTokenizer, Tokenizer, tokenizer_from_state
+
+__all__ = ["encode", "learn_tokenizer", "map_tokens", "narrow"]
+
+# Characters that are encoded at a time, so that the work space stays small beside the tokens.
+_CHUNK = 1 << 20
+
+
+def learn_tokenizer(pieces: Iterable[str], *, fraction: float = 1.0) -> CharTokenizer:
+    """A token for every character of the first ``fraction`` of a text, which is read once.
+
+    Example:
+        >>> learn_tokenizer(["abc", "de"], fraction=0.6).decode([1, 2, 3])
+        'abc'
+    """
+    first: dict[str, int] = {}
+    num_chars = 0
+    for piece in pieces:
+        first.update((character, num_chars + piece.index(character)) for character in set(piece) - first.keys())
+        num_chars += len(piece)
+    cut = int(num_chars * fraction)
+    return CharTokenizer.from_text("".join(character for character, position in first.items() if position < cut))
+
+
+def encode(pieces: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:
+    """Token ids of each piece, of the narrowest type, those of a long piece in several arrays."""
+    dtype = narrow(tokenizer)
+    for piece in pieces:
+        for start in range(0, len(piece), _CHUNK):
+            yield tokenizer.encode(piece[start : start + _CHUNK]).numpy().astype(dtype)
+
+
+def map_tokens(
+    folder: str, key: dict[str, Any], pieces: Iterable[str], tokenizer: Tokenizer | None, *, fraction: float
+) -> tuple[Tensor, Tokenizer]:
+    """Tokens of a text from a file in ``folder``, mapped into memory; written first if there is none for ``key``.
+
+    The file gets its name when it is complete, so processes may do this at once.
+
+    Args:
+        folder: Where the file is; made if need be.
+        key: All that the tokens depend on besides the tokenizer, as JSON knows it.
+        pieces: Of the text, read once or twice.
+        tokenizer: By default the characters of the first ``fraction`` of the text.
+        fraction: See ``tokenizer``.
+    """
+    key = {**key, "tokenizer": fraction if tokenizer is None else tokenizer.state_dict()}
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    path, saved = Path(folder).expanduser() / f"{name}.tokens", Path(folder).expanduser() / f"{name}.json"
+    if not saved.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tokenizer = tokenizer or learn_tokenizer(pieces, fraction=fraction)
+        part = path.with_suffix(f".part-{os.getpid()}")
+        try:
+            with part.open("wb") as file:
+                num_tokens = sum(file.write(ids.tobytes()) // ids.itemsize for ids in encode(pieces, tokenizer))
+            part.replace(path)
+            part.write_text(json.dumps({"num_tokens": num_tokens, "tokenizer": tokenizer.state_dict()}))
+            part.replace(saved)
+        finally:
+            part.unlink(missing_ok=True)
+    content = json.loads(saved.read_text())
+    tokenizer = tokenizer_from_state(content["tokenizer"])
+    dtype = getattr(torch, narrow(tokenizer).name)
+    if not content["num_tokens"]:
+        return torch.empty(0, dtype=dtype), tokenizer
+    return torch.from_file(str(path), shared=False, size=content["num_tokens"], dtype=dtype), tokenizer
+
+
+def narrow(tokenizer: Tokenizer) -> np.dtype[Any]:
+    """The narrowest type of its ids."""
+    return np.dtype(np.min_scalar_type(tokenizer.vocab_size - 1))
