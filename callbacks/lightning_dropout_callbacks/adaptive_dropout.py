@@ -19,13 +19,16 @@ __all__ = ["AdaptiveDropout"]
 
 
 class AdaptiveDropout(Callback):
-    """Raise the dropout rate while the model overfits, lower it while it underfits, and hold it otherwise.
+    """Raise the dropout rate while the model memorises, lower it while dropout holds it back, and hold it otherwise.
 
-    Decides after every validation from what ``OverfittingMonitor`` measured, so the trainer needs one. The model
-    overfits if the gap is above ``target`` and the validation loss has stopped improving; it underfits if the gap is
-    below and the loss still improves. Whether it decides every epoch or ten times an epoch makes little difference:
-    speeds are measured in training progress. In the last tenth of the fit the rate goes down to its lower bound, which
-    pays off if the learning rate decays as well.
+    Decides after every validation from what ``OverfittingMonitor`` measured, so the trainer needs one. The rate rises
+    if the gap is above ``target`` and the validation loss rises while the training loss does not. It falls if both
+    rise, or if the gap is below and the validation loss still improves. Whether it decides every epoch or ten times an
+    epoch makes little difference: speeds are measured in training progress, and decay over the fit. In the last tenth
+    of the fit the rate goes down to its lower bound, which pays off if the learning rate decays as well.
+
+    It cannot undo: a model that has memorised does not forget, and steps at too high a rate are lost. So start from a
+    rate that you would have chosen.
 
     All ranks take the decision of the first. The rate and what led to it are saved in the checkpoint; a resumed run
     goes on from there. Sites get their base rates back after fit and after an exception. Attach several for several
@@ -61,7 +64,7 @@ class AdaptiveDropout(Callback):
         how: How = "set",
         *,
         target: float = 0.25,
-        bounds: tuple[float, float] = (0.0, 0.7),
+        bounds: tuple[float, float] = (0.0, 0.9),
         start: float | None = None,
         metric: str = "loss",
         cooldown: float = 0.1,
@@ -138,10 +141,9 @@ class AdaptiveDropout(Callback):
         if trainer.sanity_checking or self._driver is None or controller is None:
             return
         train, val = trainer.strategy.broadcast(self._measured(trainer))
-        before = controller.state
+        before = controller.action
         self.reason = controller.decide(train=train, val=val, progress=self._progress.now(trainer))
-        assert controller.state is not None
-        if before is None or before.label != controller.state.label:
+        if before != controller.action:
             rank_zero_info(f"{self}: from step {trainer.global_step} on, rate {controller.rate:.2f} {self.reason}.")
 
     def _measured(self, trainer: Trainer) -> tuple[float, float]:

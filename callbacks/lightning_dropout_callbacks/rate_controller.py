@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from lightning_dropout.metrics import FitJudge, FitState
 
 __all__ = ["RateController"]
 
-# Speeds, in -log(keep probability) per whole fit. Lowering is slower: what underfits loses time, what memorises
-# cannot be made to forget.
-_RAISE, _LOWER = 6.0, 3.0
+# Speeds at the start of a fit, in -log(keep probability) per whole fit. Lowering is slower: what underfits loses time,
+# what memorises cannot be made to forget. Chosen by tests/benchmarks/adaptive_constants.py.
+_RAISE, _LOWER = 12.0, 6.0
 # One decision counts for no more than this share of the fit, however rarely there is one.
 _MAX_ELAPSED = 0.05
 _WARMUP = 0.05
+# A validation loss this far above its best has risen; a training loss no further above its own then has not.
+_RISE, _TRAIN_RISE = 0.01, 0.02
+
+Action = Literal["holds", "rises", "falls"]
 
 
 class RateController:
-    """Raises a dropout rate while a model overfits, lowers it while it underfits, and holds it otherwise.
+    """Raises a dropout rate while a model memorises, lowers it while dropout holds the model back.
+
+    It tells by both losses, in eval mode. The model memorises if the gap is above target and the validation loss has
+    risen above its best, but not the training loss: then dropout rises. If both losses have risen, the rate itself was
+    too high: it falls. It falls as well while the model underfits, with a gap below target and a validation loss that
+    still improves. Anything else is left as it is, a wide gap on a validation loss that stays low too.
 
     It moves ``-log(1 - rate)``, in which equal steps multiply the share that is kept, from 0 on and up to any rate. The
-    speed is measured in training progress, so that it does not depend on how often there is a decision, and grows with
-    the excess of the gap, up to twice the target. Nothing accumulates at a bound, so the rate leaves it at once.
+    speed is measured in training progress, so that it does not depend on how often there is a decision, and decays in a
+    straight line over the fit, so that the rate settles although what it changes shows late. Nothing accumulates at a
+    bound, so the rate leaves it at once.
 
     Nothing is decided in the first 5% of a fit, where losses say little. In the last share of it, ``cooldown``, the
     rate goes to its lower bound: what is left of a fit is then too short to memorise anything, and weights that were
@@ -39,22 +49,21 @@ class RateController:
         ValueError: If an argument is out of range, or the start is out of bounds.
 
     Example:
-        >>> controller = RateController(0.1)
-        >>> for progress in (0.1, 0.2, 0.3, 0.4, 0.5):
-        ...     reason = controller.decide(train=0.2, val=0.8, progress=progress)
+        >>> controller = RateController(0.5)
+        >>> for train, val, progress in [(0.9, 1.0, 0.1), (0.5, 0.8, 0.15), (0.2, 0.8, 0.2), (0.1, 0.9, 0.25)]:
+        ...     reason = controller.decide(train=train, val=val, progress=progress)
         ...     print(f"{controller.rate:.2f} {reason}")
-        0.10 holds, fit: the gap is 75% of the validation loss (target 25%), which improves
-        0.10 holds, fit: the gap is 75% of the validation loss (target 25%), which improves
-        0.10 holds, fit: the gap is 75% of the validation loss (target 25%), which improves
-        0.33 rises, overfit: the gap is 75% of the validation loss (target 25%), which has not improved 3 times
-        0.51 rises, overfit: the gap is 75% of the validation loss (target 25%), which has not improved 4 times
+        0.35 falls: the validation loss improves, and the gap is 10% of it (target 25%)
+        0.15 falls: the validation loss improves, and the gap is 22% of it (target 25%)
+        0.15 holds: the validation loss stays low, and the gap is 47% of it (target 25%)
+        0.46 rises: the validation loss is 3% above its best, the training loss is not, ...
     """
 
     def __init__(
         self,
         rate: float,
         *,
-        bounds: tuple[float, float] = (0.0, 0.7),
+        bounds: tuple[float, float] = (0.0, 0.9),
         judge: FitJudge | None = None,
         cooldown: float = 0.1,
     ) -> None:
@@ -70,24 +79,25 @@ class RateController:
         self.judge = judge or FitJudge()
         self.cooldown = cooldown
         self.state: FitState | None = None
+        self.action: Action = "holds"
+        self._train_at_best = math.inf
         self._decided_at = 0.0
 
     def decide(self, *, train: float, val: float, progress: float) -> str:
         """Take a measurement of both losses in eval mode, move ``rate``, and return the reason in words."""
         self.state = self.judge(train, val, self.state)
+        if self.state.num_stale == 0:
+            self._train_at_best = self.state.train
         elapsed = min(max(progress - self._decided_at, 0.0), _MAX_ELAPSED)
         self._decided_at = progress
         if progress <= _WARMUP:
             return f"holds: nothing is decided in the first {_WARMUP:.0%} of a fit"
         if progress > 1.0 - self.cooldown:
             return f"holds: the last {self.cooldown:.0%} of a fit cool down"
-        before = self.rate
-        if self.state.label == "overfit":
-            excess = self.state.gap_share / self.judge.target - 1.0
-            self._move(_RAISE * min(excess, 1.0) * elapsed)
-        elif self.state.label == "underfit":
-            self._move(-_LOWER * elapsed)
-        return self._reason(self.rate - before)
+        self.action, why = self._verdict(self.state)
+        if self.action != "holds":
+            self._move((_RAISE if self.action == "rises" else -_LOWER) * (1.0 - progress) * elapsed)
+        return f"{self.action}: {why}"
 
     def rate_at(self, progress: float) -> float:
         """The rate to train with at ``progress``: the one decided on, and less in the cool-down."""
@@ -101,6 +111,7 @@ class RateController:
         return {
             "rate": self.rate,
             "decided_at": self._decided_at,
+            "train_at_best": self._train_at_best,
             "state": None if self.state is None else list(self.state),
         }
 
@@ -108,20 +119,22 @@ class RateController:
         """Go on where a controller was; its rate is brought into the bounds of this one."""
         self.rate = min(max(state["rate"], self.bounds[0]), self.bounds[1])
         self._decided_at = state["decided_at"]
+        self._train_at_best = state["train_at_best"]
         self.state = None if state["state"] is None else FitState(*state["state"])
 
     def _move(self, by: float) -> None:
         strength = -math.log1p(-self.rate) + by
         self.rate = min(max(-math.expm1(-strength), self.bounds[0]), self.bounds[1])
 
-    def _reason(self, change: float) -> str:
-        assert self.state is not None
-        label, share, num_stale = self.state.label, self.state.gap_share, self.state.num_stale
-        if change == 0.0:
-            action = "holds, fit" if label == "fit" else f"holds at its bound, {label}"
-        else:
-            action = f"{'rises' if change > 0.0 else 'falls'}, {label}"
-        trend = f"has not improved {num_stale} times" if num_stale >= self.judge.patience else "improves"
-        return (
-            f"{action}: the gap is {share:.0%} of the validation loss (target {self.judge.target:.0%}), which {trend}"
-        )
+    def _verdict(self, state: FitState) -> tuple[Action, str]:
+        gap = f"the gap is {state.gap_share:.0%} of it (target {self.judge.target:.0%})"
+        if state.val > state.best * (1.0 + _RISE):
+            rise = f"the validation loss is {state.val / state.best - 1.0:.0%} above its best"
+            if state.train > self._train_at_best * (1.0 + _TRAIN_RISE):
+                return "falls", f"{rise}, and so is the training loss"
+            if state.gap_share > self.judge.target:
+                return "rises", f"{rise}, the training loss is not, and {gap}"
+            return "holds", f"{rise}, but {gap}"
+        if state.label == "underfit":
+            return "falls", f"the validation loss improves, and {gap}"
+        return "holds", f"the validation loss stays low, and {gap}"
