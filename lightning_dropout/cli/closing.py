@@ -24,7 +24,7 @@ _NUM_PROMPT, _NUM_NEW = 24, 300
 
 
 def print_closing(
-    trainer: Trainer, data: LightningDataModule | None, *, folder: Path, next_command: str | None
+    trainer: Trainer, data: LightningDataModule | None, *, folder: Path, export: Path | None, next_command: str | None
 ) -> None:
     """Print the summary of a finished fit, with what there is of it, on one rank; the weights are the best already."""
     from rich.console import Console
@@ -33,7 +33,7 @@ def print_closing(
     console = Console(highlight=False, soft_wrap=True)  # a wrapped command cannot be copied
     console.rule("done")
     best = _best(trainer)
-    rows = [*_figures(trainer, best, folder), *_files(best, folder), *_wandb(trainer)]
+    rows = [*_figures(trainer, best, folder), *_files(best, folder, export), *_wandb(trainer)]
     if next_command is None and best is not None and (folder / "config.yaml").exists():
         next_command = f"lightning-dropout validate --config {_short(folder)}/config.yaml --ckpt_path {_short(best)}"
     if next_command is not None:
@@ -101,11 +101,13 @@ def _curve(path: Path, name: str) -> list[float]:
     return [values[i] for i in sorted({round(last * tenth / 9) for tenth in range(10)})] if values else []
 
 
-def _files(best: str | None, folder: Path) -> Iterator[tuple[str, str]]:
+def _files(best: str | None, folder: Path, export: Path | None) -> Iterator[tuple[str, str]]:
     if best is not None:
         yield "checkpoint", _short(best)
     if folder.exists():
         yield "folder", _short(folder)
+    if export is not None:
+        yield "exported", _short(export)
     if (folder / "overfitting.png").exists():
         yield "picture", _short(folder / "overfitting.png")
 

@@ -157,9 +157,12 @@ class DropoutCLI(LightningCLI):
     def _close(self) -> None:
         if self.trainer.is_global_zero and not self._get(self.config_init, "trainer").fast_dev_run:
             load_best(self.trainer)
-            if self.run.export is not None:
-                export_folder(self.model, self.datamodule, Path(self.run.export))
-            print_closing(self.trainer, self.datamodule, folder=self.run.path, next_command=self.run.next)
+            export = None if self.run.export is None else Path(self.run.export)
+            if export is not None:
+                export_folder(self.model, self.datamodule, export)
+            print_closing(
+                self.trainer, self.datamodule, folder=self.run.path, export=export, next_command=self.run.next
+            )
 
 
 class SaveConfig(SaveConfigCallback):
