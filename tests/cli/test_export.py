@@ -1,4 +1,3 @@
-import pytest
 import torch
 
 import lightning_dropout as ld

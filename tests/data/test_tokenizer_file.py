@@ -5,7 +5,7 @@ import pytest
 from lightning_dropout.data.tokenizer_file import tokenizer_json
 from lightning_dropout.data.tokenizers import ByteTokenizer, CharTokenizer, FileTokenizer
 
-TEXT = "née\n\n\tx  y — 1999 \x00\x7f ’s €5 😀\r\n"
+TEXT = "née\n\n\tx  y — 1999 \x00\x7f “s” €5 😀\r\n"
 
 
 @pytest.mark.parametrize("tokenizer", [CharTokenizer.from_text(TEXT), ByteTokenizer()])
