@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning_dropout.cli.errors import UserError
 from lightning_dropout.data import TextData
 from lightning_dropout.data.tokenizer_file import tokenizer_json
+from lightning_dropout.models.transformer.checkpoint.optional import optional_module
 
 __all__ = ["check_export", "export_folder"]
 
@@ -20,7 +21,9 @@ def check_export(module: LightningModule) -> None:
 
     Raises:
         UserError: If its network has no ``save_pretrained``.
+        ImportError: If safetensors, which it writes, is not installed.
     """
+    optional_module("safetensors")
     network: Any = getattr(module, "network", None)
     if not hasattr(network, "save_pretrained"):
         raise UserError(f"run.export: {type(network).__name__} has no save_pretrained. Say --run.export null.")
