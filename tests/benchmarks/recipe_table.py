@@ -108,12 +108,11 @@ def figures(metrics: Path) -> dict[str, Any]:
     validations = [row for row in rows if "val_loss" in row]
     best = min(validations, key=lambda row: row["val_loss"])
     gaps = [row["overfit/gap_loss"] for row in rows if "overfit/gap_loss" in row]
-    found = {"steps": int(max(row["step"] for row in rows)) + 1, "best": best["val_loss"]}
+    found = {"best": best["val_loss"], "last": validations[-1]["val_loss"], "gap": gaps[-1]}
     if "val_accuracy" in best:
         found["accuracy"] = best["val_accuracy"]
-    return {
-        name: round(value, 4) for name, value in {**found, "last": validations[-1]["val_loss"], "gap": gaps[-1]}.items()
-    }
+    steps = int(max(row["step"] for row in rows)) + 1
+    return {"steps": steps, **{name: round(value, 4) for name, value in found.items()}}
 
 
 def quoted(pattern: str, output: str) -> Iterator[str]:
@@ -160,9 +159,8 @@ def row(entry: dict[str, Any]) -> str:
     measured, file = entry["measured"], entry["recipe"]
     file = file if file.endswith(".py") else f"{file}.yaml"
     name = f"[{entry['recipe']}]({file}): {entry['shows']}" if entry.get("main", False) else f"... {entry['shows']}"
-    losses = [f"{measured[key]:.3f}" for key in ("best", "last", "gap")]
-    accuracy = f"{measured['accuracy']:.3f}" if "accuracy" in measured else ""
-    return f"| {name} | `{entry['command']}` | {clock(entry)} | {' | '.join(losses)} | {accuracy} |"
+    figures = [f"{measured[key]:.3f}" if key in measured else "" for key in ("best", "last", "gap", "accuracy")]
+    return f"| {name} | `{entry['command']}` | {clock(entry)} | {' | '.join(figures)} |"
 
 
 def clock(entry: dict[str, Any]) -> str:
