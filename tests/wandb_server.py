@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,11 +16,29 @@ from pathlib import Path
 from typing import Any
 
 
-def offline_records(file: Path, kind: str) -> list[dict[str, Any]]:
-    """The records of one kind in the file of an offline run, as W&B's own tool reads them."""
+def offline_records(file: Path) -> dict[str, list[dict[str, Any]]]:
+    """The records in the file of an offline run, by kind, as W&B's own tool reads them."""
     command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)]
-    lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
-    return [record[kind] for record in map(json.loads, lines) if record["type"] == kind]
+    records: dict[str, list[dict[str, Any]]] = {}
+    for line in subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines():
+        record = json.loads(line)
+        records.setdefault(record["type"], []).append(record[record["type"]])
+    return records
+
+
+def wandb_environment(**variables: str) -> dict[str, str]:
+    """An environment for a script that imports this package and finds no W&B of its parent's, nor any key."""
+    root = Path(__file__).parents[1]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    paths = os.pathsep.join([str(root), str(root / "callbacks")])
+    return {
+        **clean,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": paths,
+        "NETRC": os.devnull,
+        "WANDB_CONSOLE": "off",
+        **variables,
+    }
 
 
 class WandbServer(ThreadingHTTPServer):

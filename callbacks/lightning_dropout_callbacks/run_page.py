@@ -112,11 +112,16 @@ class RunPage:
         self, trainer: Trainer, what: str, action: Callable[..., object], kind: type[Logger] = WandbLogger
     ) -> None:
         for logger in trainer.loggers if trainer.is_global_zero else ():
-            if isinstance(logger, kind):
+            if _is_a(logger, kind):
                 try:
                     action(logger)
                 except Exception as error:
                     self._trials.name(what, f"{type(error).__name__}: {error}")
+
+
+def _is_a(logger: Logger, kind: type[Logger]) -> bool:
+    """Whether a logger is of a kind, also of the class of that name in ``pytorch_lightning``, the other package."""
+    return any(parent.__name__ == kind.__name__ for parent in type(logger).__mro__)
 
 
 def _is_shown(num_validations: int) -> bool:

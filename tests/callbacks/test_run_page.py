@@ -136,6 +136,16 @@ def test_the_audit_leaves_the_training_as_it_is(tmp_path: Path) -> None:
     assert torch.equal(*weights)
 
 
+def test_works_with_the_loggers_of_pytorch_lightning_too(tmp_path: Path) -> None:
+    from pytorch_lightning import Trainer as OtherTrainer
+    from pytorch_lightning.loggers import WandbLogger as OtherWandbLogger
+
+    run = Run()
+    trainer = OtherTrainer(accelerator="cpu", logger=OtherWandbLogger(experiment=run, save_dir=tmp_path))
+    RunPage("DropoutSummary").describe(trainer, Model())
+    assert run.updates["dropout_sites"]["net.1"] == {"kind": "element", "sites": 1, "rate": 0.3}
+
+
 def history(val: list[float]) -> list[OverfittingRecord]:
     train = [1.0 - 0.1 * i for i in range(len(val))]
     return [

@@ -1,15 +1,13 @@
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import wandb
 
 from lightning_dropout.cli.errors import UserError
 from lightning_dropout.cli.tracking import Run, finish_wandb, wandb_mode
-from tests.wandb_server import offline_records, wandb_server
+from tests.wandb_server import offline_records, wandb_environment, wandb_server
 
 KEY = "0" * 40
 
@@ -99,8 +97,7 @@ tracker.log_metrics({"loss": 1.0}, step=3)
 time.sleep(2.5)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    path = os.pathsep.join(str(Path(__file__).parents[2] / folder) for folder in (".", "callbacks"))
-    killed = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", script], env=wandb_environment(), timeout=120)
     assert killed.returncode == -signal.SIGKILL
     (run,) = workplace.glob("runs/version_0/wandb/offline-run-*/*.wandb")
-    assert [row["item"]["loss"] for row in offline_records(run, "history")] == [1.0]
+    assert [row["item"]["loss"] for row in offline_records(run)["history"]] == [1.0]
