@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -127,29 +124,21 @@ def test_the_mode_guard_knows_that_it_is_meant(num_samples: int) -> None:
 
 
 SCRIPT = """
-import sys
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch.utils.data import DataLoader
-sys.path.insert(0, {tests!r})
 from test_mc_dropout import MCDropout, Model
 
 seed_everything(0)
 trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False,
                   enable_progress_bar=False, enable_model_summary=False, callbacks=[MCDropout(10)])
 predictions = trainer.predict(Model(), DataLoader(torch.ones(16, 4), batch_size=8))
-torch.save([predictions[0].mean, torch.get_rng_state()], f"{{trainer.global_rank}}.pt")
+result = predictions[0].mean.tolist(), torch.get_rng_state().tolist()
 """
 
 
-def test_ranks_draw_different_samples_under_one_seed(tmp_path: Path) -> None:
-    (tmp_path / "predict.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
-    result = subprocess.run(
-        [sys.executable, "predict.py"], cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True,
-        text=True, timeout=200,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr[-2000:]
-    means, states = zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(2)), strict=True)
-    assert means[0].shape == means[1].shape == (8, 3)
-    assert not means[0].equal(means[1])
-    assert states[0].equal(states[1])
+def test_ranks_draw_different_samples_under_one_seed(run_ranks: Callable[..., Any]) -> None:
+    means, states = zip(*run_ranks(SCRIPT, beside=__file__), strict=True)
+    assert torch.tensor(means).shape == (2, 8, 3)
+    assert means[0] != means[1]
+    assert states[0] == states[1]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import runpy
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 SCRIPT = """
-import json, sys, warnings
-from pathlib import Path
+import sys, warnings
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
@@ -27,7 +23,7 @@ from torchmetrics import Accuracy
 from lightning_dropout.callbacks import OverfittingMonitor
 
 warnings.filterwarnings("ignore")
-strategy, folder = sys.argv[1], Path(sys.argv[2])
+strategy, folder = sys.argv[1:]
 devices = 1 if strategy == "auto" else 2
 sharded = ModelParallelStrategy(data_parallel_size=2, tensor_parallel_size=1)
 
@@ -77,39 +73,26 @@ trainer = Trainer(
 )
 trainer.fit(Model(), DataLoader(train, batch_size=5, shuffle=True), DataLoader(val, batch_size=5))
 logged = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("overfit/")}
-(folder / f"rank{trainer.global_rank}.json").write_text(json.dumps([monitor.history[-1].values, logged]))
+result = monitor.history[-1].values, logged
 """
-
-
-def run(folder: Path, strategy: str) -> list[Any]:
-    """What each rank measured and logged."""
-    folder.mkdir()
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    arguments = [str(script), strategy, str(folder)]
-    if strategy == "auto":
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", arguments)
-            runpy.run_path(str(script))
-    else:
-        root = Path(__file__).parents[2]
-        path = os.pathsep.join([str(root), str(root / "callbacks")])
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-        command = [sys.executable, *arguments]
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-        assert result.returncode == 0, result.stderr[-3000:]
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    ((values, _),) = run(tmp_path_factory.mktemp("alone") / "run", "auto")
+    """What one process measures."""
+    namespace: dict[str, Any] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["script.py", "auto", str(tmp_path_factory.mktemp("alone"))])
+        exec(SCRIPT, namespace)
+    values: dict[str, float] = namespace["result"][0]
     return values
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
-def test_two_processes_report_what_one_does(strategy: str, alone: dict[str, float], tmp_path: Path) -> None:
-    first, second = run(tmp_path / "run", strategy)
+def test_two_processes_report_what_one_does(
+    strategy: str, alone: dict[str, float], run_ranks: Callable[..., Any], tmp_path: Path
+) -> None:
+    first, second = run_ranks(SCRIPT, strategy, str(tmp_path))
     assert first == second
     values, logged = first
     metrics = ("loss", "acc", "synced", "total", "worst", "gathered")
@@ -118,4 +101,4 @@ def test_two_processes_report_what_one_does(strategy: str, alone: dict[str, floa
     assert values["overfit/dropout_noise_loss"] > 0.0
     assert values == pytest.approx(alone, rel=1e-6, abs=1e-7)
     assert logged == pytest.approx(values, rel=1e-6, abs=1e-7)
-    assert (tmp_path / "run" / "overfitting.png").exists()
+    assert (tmp_path / "overfitting.png").exists()

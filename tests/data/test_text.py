@@ -1,6 +1,3 @@
-import json
-import os
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -199,24 +196,18 @@ def test_missing_and_empty_files_are_refused(tmp_path):
             small(files).setup()
 
 
-def test_two_ranks_share_every_epoch(path, tmp_path):
+def test_two_ranks_share_every_epoch(path, run_ranks):
     """On two real processes, as the Trainer starts them: it must not shard a second time."""
-    script = tmp_path / "fit.py"
-    script.write_text(
-        "import json, sys\n"
-        f"sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+    (left, sampler), (right, _) = run_ranks(
+        "import sys\n"
         "from test_text import Reader, small, trainer\n"
         "reader = Reader()\n"
         "fit = trainer(devices=2, strategy='ddp', max_epochs=2)\n"
         "fit.fit(reader, datamodule=small(sys.argv[1]))\n"
-        "sampler = type(fit.train_dataloader.sampler).__name__\n"
-        "with open(f'{sys.argv[1]}.{fit.global_rank}', 'w') as file:\n"
-        "    json.dump([reader.seen, sampler], file)\n"
+        "result = reader.seen, type(fit.train_dataloader.sampler).__name__\n",
+        path,
+        beside=__file__,
     )
-    command = [sys.executable, str(script), path]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, timeout=200)
-    assert done.returncode == 0, done.stderr.decode()
-    (left, sampler), (right, _) = (json.loads(Path(f"{path}.{rank}").read_text()) for rank in (0, 1))
     assert sampler == "WindowSampler"
 
     assert len(left["train"]) == len(right["train"]) == 2 * (218 // 2 // 8)
