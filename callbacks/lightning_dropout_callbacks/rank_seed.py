@@ -42,13 +42,15 @@ class RankSeed(Callback):
         if seed is not None and (not isinstance(seed, int) or seed < 0):
             raise ValueError(f"RankSeed(seed={seed!r}): give a whole number from 0 on.")
         self.seed = seed
+        self._outside: Tensor | None = None
+        self._is_validating = self._is_resumed = False
+        self._saves: DeferredSaves | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the generator and the rank; give shuffled data an order of its own."""
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         self._rank = _data_parallel_rank(trainer, pl_module)
         self._generator = _generator(pl_module.device)
-        self._outside: Tensor | None = None
         self._is_validating = False
         self._saves = DeferredSaves(trainer)
         self._is_resumed = trainer.fit_loop.is_resuming
@@ -75,7 +77,7 @@ class RankSeed(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that a validation is not finished."""
-        self._is_validating = not trainer.sanity_checking
+        self._is_validating = trainer.state.fn == "fit" and not trainer.sanity_checking
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that the validation is finished."""
@@ -87,18 +89,24 @@ class RankSeed(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what waits, should the fit have stopped within an accumulation window."""
+        assert self._saves is not None
         self._saves.catch_up()
-        self._saves.release()
+        self._release()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the random numbers outside of the step as they would be, and let checkpoints be saved now."""
+        self._release()
+
+    def _release(self) -> None:
         self._restore()
-        self._saves.release()
+        if self._saves is not None:
+            self._saves.release()
+            self._saves = None
 
     def _restore(self) -> None:
-        outside, self._outside = getattr(self, "_outside", None), None
-        if outside is not None:
-            self._generator.set_state(outside)
+        if self._outside is not None:
+            self._generator.set_state(self._outside)
+            self._outside = None
 
 
 def step_seed(seed: int, batch: int, rank: int) -> int:
