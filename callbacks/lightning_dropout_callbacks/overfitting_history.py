@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-__all__ = ["MetricCurves", "OverfittingRecord", "measured_metrics", "metric_curves"]
+__all__ = ["MetricCurves", "OverfittingRecord", "extended", "measured_metrics", "metric_curves"]
 
 
 class OverfittingRecord(NamedTuple):
@@ -35,6 +35,17 @@ class MetricCurves(NamedTuple):
     def higher_is_better(self) -> bool:
         """What the sign of the gap says."""
         return any(gap * (val - train) < 0 for train, val, gap in zip(self.train, self.val, self.gap, strict=True))
+
+
+def extended(history: Iterable[OverfittingRecord], record: OverfittingRecord) -> list[OverfittingRecord]:
+    """The history with a new record, without those that it undoes by going back, to a checkpoint or to a new fit.
+
+    Site rates that stayed are kept once, in memory and in checkpoints.
+    """
+    kept = [old for old in history if old.step < record.step]
+    if kept and kept[-1].site_rates == record.site_rates:
+        record = record._replace(site_rates=kept[-1].site_rates)
+    return [*kept, record]
 
 
 def measured_metrics(history: Iterable[OverfittingRecord]) -> list[str]:

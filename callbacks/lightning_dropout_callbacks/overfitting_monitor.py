@@ -16,7 +16,7 @@ from lightning_dropout_callbacks.gap import compare
 from lightning_dropout_callbacks.mode_guard import ModeGuard
 from lightning_dropout_callbacks.module_hook import run_after_hook
 from lightning_dropout_callbacks.overfitting_files import OverfittingFiles
-from lightning_dropout_callbacks.overfitting_history import OverfittingRecord
+from lightning_dropout_callbacks.overfitting_history import OverfittingRecord, extended
 from lightning_dropout_callbacks.overfitting_verdict import STATES, find_onset, gap_slopes, judge_state, judged_loss
 from lightning_dropout_callbacks.run_configuration import describe_run
 from lightning_dropout_callbacks.run_page import RunPage
@@ -216,8 +216,7 @@ class OverfittingMonitor(Callback):
         sites = find_sites(pl_module)
         rates = {name: sum(site.rate for site in group) / len(group) for name, group in sites.groups().items()}
         record = OverfittingRecord(trainer.global_step, trainer.current_epoch, values, rates, sites.rates())
-        # Going back, to a checkpoint or to a new fit, undoes the steps after it.
-        self._history = [*(old for old in self._history if old.step < record.step), record]
+        self._history = extended(self._history, record)
         values |= {f"overfit/slope_{metric}": slope for metric, slope in gap_slopes(self._history).items()}
         values |= judge_state(self._history, self._judged, self.judge, self._trials)
         self._page.define(trainer, values)

@@ -175,7 +175,9 @@ def test_a_fit_leaves_a_report_that_can_be_made_again(tmp_path: Path, caplog: py
 
 
 def test_rates_that_stay_are_kept_once(tmp_path: Path) -> None:
-    fit(Model(), tmp_path, OverfittingMonitor(2))
+    monitor = OverfittingMonitor(2)
+    fit(Model(), tmp_path, monitor)
+    assert len({id(record.site_rates) for record in monitor.history}) == 1  # so that a checkpoint holds them once
     records = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["history"]
     assert [record["site_rates"] for record in records] == [{"net.1": 0.5}, None, None]
     history, _, _ = read_report(tmp_path / "report.json")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import random
 from collections import defaultdict, deque
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning_dropout_callbacks.scratch import Scratch
@@ -138,3 +140,30 @@ def test_tensors_that_share_memory_stay_so() -> None:
         assert module.whole.tolist() == [0.0, 1.0, 1.0]
     assert module.whole.tolist() == [5.0, 5.0, 5.0]
     assert module.part.data_ptr() == module.whole[1:].data_ptr()
+
+
+def test_random_generators_go_on_where_they_were() -> None:
+    module = nn.Module()
+    generators = [
+        torch.Generator().manual_seed(1),
+        random.Random(1),
+        np.random.default_rng(1),
+        np.random.RandomState(1),
+    ]
+    module.torch, module.python, module.new, module.old = generators
+
+    def draw() -> list[float]:
+        return [float(torch.rand((), generator=module.torch)), *(each.random() for each in generators[1:])]
+
+    def draw_inside() -> list[float]:
+        return [
+            float(torch.rand((), generator=module.torch)),
+            module.python.random(),
+            module.new.random(),
+            module.old.rand(),
+        ]
+
+    with Scratch([module]).entered():
+        inside = draw_inside()
+    assert draw() == inside
+    assert draw_inside() != inside
