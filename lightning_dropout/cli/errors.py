@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dis
+import sysconfig
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
-__all__ = ["UserError", "mendable", "one_line", "refused_by_trainer"]
+__all__ = ["UserError", "configuring", "mendable", "one_line", "refused_by_trainer"]
 
 _OURS = ("lightning_dropout", "lightning_dropout_callbacks")
+_LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _ENVIRONMENT = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
@@ -19,15 +22,15 @@ class UserError(Exception):
 def mendable(error: BaseException) -> str | None:
     """The line that tells a user how to mend ``error``, or None if it is a bug, in whosever code.
 
-    Mendable is what our own code refused with a ``raise ValueError``, what Lightning calls a misconfiguration, a file
-    that is missing or out of reach, a W&B server that is not to be had, and weights that do not fit. Libraries between
-    us and the user wrap such errors in their own, so the causes are looked at too.
+    Mendable is what our own code or an optimizer of torch refused with a ``raise ValueError``, what Lightning calls a
+    misconfiguration, a file that is missing or out of reach, a W&B server that is not to be had, and weights that do
+    not fit. Libraries between us and the user wrap such errors in their own, so the causes are looked at too.
     """
     for cause in _causes(error):
         if (
             isinstance(cause, (UserError, *_ENVIRONMENT))
             or _is_misconfiguration(cause)
-            or (isinstance(cause, (ValueError, ImportError)) and _raised_by_us(cause.__traceback__))
+            or (isinstance(cause, (ValueError, ImportError)) and _is_refusal(cause.__traceback__))
         ):
             return one_line(cause)
         if type(cause).__module__.startswith("wandb.errors"):
@@ -42,6 +45,32 @@ def refused_by_trainer(error: Exception) -> bool:
     return isinstance(error, (ValueError, TypeError, ImportError)) or _is_misconfiguration(error)
 
 
+@contextmanager
+def configuring() -> Iterator[None]:
+    """Call it a user's error when a library fails at what the configuration says, before anything has run.
+
+    An error that passes through code of the user's own keeps its traceback.
+    """
+    try:
+        yield
+    except (UserError, Warning):
+        raise
+    except Exception as error:
+        if mendable(error) is not None or _is_of_users_code(error.__traceback__):
+            raise
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise UserError(kind + one_line(error)) from error
+
+
+def _is_of_users_code(traceback: TracebackType | None) -> bool:
+    while traceback is not None:
+        code, package = traceback.tb_frame.f_code, traceback.tb_frame.f_globals.get("__name__", "").partition(".")[0]
+        if package not in _OURS and not code.co_filename.startswith(("<", *_LIBRARIES)):
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
 def _is_misconfiguration(error: BaseException) -> bool:
     return type(error).__name__ == "MisconfigurationException"  # Lightning has one in each of its packages
 
@@ -52,15 +81,16 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _raised_by_us(traceback: TracebackType | None) -> bool:
-    """Whether a ``raise`` statement of ours is where the error began, and not an operation that failed."""
+def _is_refusal(traceback: TracebackType | None) -> bool:
+    """Whether a ``raise`` of ours or of an optimizer is where the error began, and not an operation that failed."""
     if traceback is None:
         return False
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
     frame = traceback.tb_frame
-    package = frame.f_globals.get("__name__", "").partition(".")[0]
-    return package in _OURS and dis.opname[frame.f_code.co_code[traceback.tb_lasti]] == "RAISE_VARARGS"
+    module = frame.f_globals.get("__name__", "")
+    refuses = module.partition(".")[0] in _OURS or module.startswith("torch.optim.")
+    return refuses and dis.opname[frame.f_code.co_code[traceback.tb_lasti]] == "RAISE_VARARGS"
 
 
 def one_line(message: object) -> str:

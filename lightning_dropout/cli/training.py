@@ -13,17 +13,19 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_dropout.cli.closing import load_best, print_closing
-from lightning_dropout.cli.errors import UserError, mendable, one_line, refused_by_trainer
+from lightning_dropout.cli.errors import UserError, configuring, mendable
 from lightning_dropout.cli.export import check_export, export_folder
 from lightning_dropout.cli.links import DataLinks
 from lightning_dropout.cli.messages import explain
 from lightning_dropout.cli.process import hangup_exits, ignored_warnings, lightning_log
+from lightning_dropout.cli.strict_yaml import STRICT_YAML
 from lightning_dropout.cli.tracking import Run, finish_wandb
 from lightning_dropout.data import TextData
 
@@ -73,14 +75,18 @@ class DropoutCLI(LightningCLI):
 
     def __init__(self, arguments: list[str], *, name: str) -> None:
         self.run_name = name
-        fits = arguments[0] == "fit"
+        self.asked = arguments[0]
         super().__init__(
             args=arguments,
-            save_config_callback=SaveConfig if fits else None,
+            save_config_callback=SaveConfig if self.asked == "fit" else None,
             seed_everything_default=0,
             parser_class=_Parser,
-            parser_kwargs={"prog": "lightning-dropout", "allow_abbrev": False},
+            parser_kwargs={"prog": "lightning-dropout", "allow_abbrev": False, "parser_mode": STRICT_YAML},
         )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Only what was typed: the parsers of the other commands would take three times as long to build."""
+        return {self.asked: LightningCLI.subcommands()[self.asked]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options ``run.*``."""
@@ -93,13 +99,16 @@ class DropoutCLI(LightningCLI):
         refusal: UserError | None = None
         while True:
             try:
-                self.config = parser.parse_args(args)
+                with configuring():
+                    self.config = parser.parse_args(args)
                 break
             except UserError as error:
                 refusal = refusal or error
                 if not links.resolve(error):
                     raise
         config = self.config[self.config["subcommand"]]
+        if not isinstance(config.trainer, Namespace):
+            raise UserError(f"trainer: found {config.trainer!r}. Give a mapping of its keys.")
         if refusal is not None and links.unanswered(config):
             raise refusal
         links.complete(config)
@@ -127,12 +136,12 @@ class DropoutCLI(LightningCLI):
             kwargs["logger"] = self.run.loggers() if self.subcommand == "fit" else False
         if asked.default_root_dir is None and self.subcommand == "fit":
             kwargs["default_root_dir"] = str(self.run.path)
-        try:
-            return super().instantiate_trainer(**kwargs)
-        except Exception as error:
-            if not refused_by_trainer(error):
-                raise
-            raise UserError(one_line(error)) from error
+        return super().instantiate_trainer(**kwargs)
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and trainer."""
+        with configuring():
+            super().instantiate_classes()
 
     def fit(self, model: LightningModule, **kwargs: Any) -> None:
         """Train, close the W&B run however that ends, and say what came of it."""
@@ -180,4 +189,5 @@ class _Parser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:
             super().error(message, ex)
-        raise UserError(explain(message, getattr(ex, "subcommand_parser", None) or self)) from ex
+        command = self._subcommands_action  # the one that there is knows the options
+        raise UserError(explain(message, next(iter(command.choices.values())) if command else self)) from ex
