@@ -4,64 +4,64 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from tests.wandb_server import WandbServer, wandb_environment, wandb_server
+from tests.wandb_server import WandbServer, wandb_server
 
 SCRIPT = """
-import csv, json, os, sys, warnings
-from pathlib import Path
-import torch, wandb
+import wandb
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning_dropout.callbacks import DropoutScheduler, DropoutSummary, ModeGuard, OverfittingMonitor
 from lightning_dropout.schedules import Linear
 from tests.callbacks.test_wandb_report import Overfitter
 
-warnings.filterwarnings("ignore")
-folder = Path(sys.argv[1])
 monitor = OverfittingMonitor()
 trainer = Trainer(
     accelerator="cpu", devices=2, strategy="ddp", max_epochs=6, log_every_n_steps=1,
     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-    logger=[CSVLogger(folder, name="", version=""), WandbLogger(save_dir=folder, project="project")],
+    logger=[CSVLogger(".", name="", version=""), WandbLogger(project="project")],
     callbacks=[DropoutSummary(), ModeGuard(), monitor, DropoutScheduler(Linear(0.1, 0.0))],
 )
 trainer.fit(Overfitter())
+result = {"onset": monitor.onset}
 if trainer.is_global_zero:
-    (folder / "fit.json").write_text(json.dumps([trainer.loggers[1].experiment.id, monitor.onset]))
+    result["run"] = trainer.loggers[1].experiment.id
     wandb.finish()
-torch.distributed.barrier()
-os._exit(0)
 """
 
 
+class Fit(NamedTuple):
+    """What a fit on two ranks leaves on the machine that receives it, and on the one that ran it."""
+
+    server: WandbServer
+    folder: Path
+    ranks: list[dict[str, Any]]
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def finished(run_ranks: Callable[..., list[Any]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fit]:
     folder = tmp_path_factory.mktemp("fit")
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    with wandb_server() as server:
-        environment = wandb_environment(WANDB_API_KEY="0" * 40, WANDB_BASE_URL=server.url)
-        command = [sys.executable, str(script), str(folder)]
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-        assert result.returncode == 0, result.stderr[-3000:]
-        yield server, folder
+    with wandb_server() as server, pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+        for name, value in {"API_KEY": "0" * 40, "BASE_URL": server.url, "CONSOLE": "off"}.items():
+            patch.setenv(f"WANDB_{name}", value)
+        yield Fit(server, folder, run_ranks(SCRIPT, folder=folder))
 
 
-def test_all_ranks_have_one_run(finished: tuple[WandbServer, Path]) -> None:
-    server, folder = finished
-    run, _ = json.loads((folder / "fit.json").read_text())
-    assert list(server.runs) == list(server.streams) == [run]
+def test_all_ranks_have_one_run(finished: Fit) -> None:
+    assert [*finished.server.runs] == [*finished.server.streams] == [finished.ranks[0]["run"]]
+    assert len(finished.ranks) == 2
 
 
-def test_rows_arrive_with_their_steps(finished: tuple[WandbServer, Path]) -> None:
-    server, folder = finished
+def test_rows_arrive_with_their_steps(finished: Fit) -> None:
+    server, folder, _ = finished
     history = server.history(*server.runs)
     with (folder / "metrics.csv").open() as file:
         rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
@@ -72,12 +72,11 @@ def test_rows_arrive_with_their_steps(finished: tuple[WandbServer, Path]) -> Non
     assert len([row for row in rows if "overfit/gap_loss" in row]) == 6
 
 
-def test_all_else_arrives(finished: tuple[WandbServer, Path]) -> None:
-    server, folder = finished
-    _, onset = json.loads((folder / "fit.json").read_text())
+def test_all_else_arrives(finished: Fit) -> None:
+    server, _, ranks = finished
     summary, config = server.summary(*server.runs), server.config(*server.runs)
     assert set(summary["overfit/gap_loss"]) == {"min", "last"}
-    assert summary["overfit/onset_step"] == onset
+    assert summary["overfit/onset_step"] == ranks[0]["onset"]
     assert config["dropout_sites"] == {"net.3": {"kind": "element", "sites": 1, "rate": 0.1}}
     assert config["dropout_audit"].startswith("not run: ")
     assert [alert["title"] for alert in server.alerts] == ["Dropout is not in the right mode", "Overfitting"]
