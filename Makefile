@@ -30,6 +30,7 @@ test: install
 bench: install
 	$(BIN)/python tests/benchmarks/site_writing.py
 	$(BIN)/python tests/benchmarks/site_finding.py
+	$(BIN)/python tests/benchmarks/uncertainty.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

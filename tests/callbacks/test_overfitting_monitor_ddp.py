@@ -102,3 +102,4 @@ def test_two_processes_report_what_one_does(
     assert values == pytest.approx(alone, rel=1e-6, abs=1e-7)
     assert logged == pytest.approx(values, rel=1e-6, abs=1e-7)
     assert (tmp_path / "overfitting.png").exists()
+    assert (tmp_path / "report.html").exists()
