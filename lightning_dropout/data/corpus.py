@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -72,8 +73,8 @@ class Corpus:
         files = self.files()
         if len(files) < 2:
             raise ValueError(
-                f"TextData(files={self.names}, streaming=True): validation takes the last files, but found "
-                f"{len(files)}. Give val_files=, or more files."
+                f"TextData(files={self.names}, streaming=True): validation takes the last files, and there are not "
+                "two. Give val_files=, or more files."
             )
         num_train = len(files) - min(max(round(fraction * len(files)), 1), len(files) - 1)
         return replace(self, names=files[:num_train]), replace(self, names=files[num_train:])
@@ -102,8 +103,9 @@ class Corpus:
             return
         num_read = 0
         try:
-            with readable(str(self.names), owner="TextData"):
-                for row in self._rows():
+            rows = self._rows()
+            with self._readable():
+                for row in rows:
                     yield row[self.text_column] or ""
                     num_read += 1
         except UnicodeDecodeError as error:
@@ -121,9 +123,13 @@ class Corpus:
                 found = ", ".join(splits)
                 raise ValueError(f"TextData(files={self._dataset!r}): found the splits {found}, and no {self.split!r}.")
             rows = splits[self.split]
-        columns = rows.column_names or list(next(iter(rows), {self.text_column: None}))
+        with self._readable():
+            columns = rows.column_names or list(next(iter(rows), {self.text_column: None}))
         find_column(columns, self.text_column, owner="TextData", argument="text_column")
         return rows.select_columns([self.text_column])
+
+    def _readable(self) -> AbstractContextManager[None]:
+        return readable(self._dataset or ", ".join(map(str, self.names or [])), owner="TextData")
 
     @property
     def _dataset(self) -> str | None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from lightning_dropout.data.augmentation import Visit, VisitSampler, augment
+from lightning_dropout.data.augmentation import Augmentation, Visit, VisitSampler
 from lightning_dropout.data.image_sources import ImageSource, ImageSplits, read_images
-from lightning_dropout.data.loader import ResumableLoader
-from lightning_dropout.data.loading import check_counts, check_fraction, evaluation_loader, ranks, training_loader
+from lightning_dropout.data.split_data import SplitData
 from lightning_dropout.data.splits import split
 
 __all__ = ["ImageData", "LabelledImages"]
@@ -34,17 +33,15 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
     def __init__(
         self,
         source: ImageSource,
-        indices: NDArray[np.int64],
+        indices: NDArray[np.int64] | None = None,
         *,
-        mean: Tensor,
-        std: Tensor,
-        crop_padding: int = 0,
-        flip: float = 0.0,
-        seed: int = 0,
+        statistics: tuple[Tensor, Tensor],
+        augment: Augmentation | None = None,
     ) -> None:
-        self.source, self.indices = source, indices
-        self.mean, self.std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
-        self.crop_padding, self.flip, self.seed = crop_padding, flip, seed
+        self.source = source
+        self.indices = np.arange(len(source.labels)) if indices is None else indices
+        self.mean, self.std = (statistic.view(-1, 1, 1) for statistic in statistics)
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -55,13 +52,13 @@ class LabelledImages(Dataset[tuple[Tensor, int]]):
     def __getitems__(self, visits: Sequence[Any]) -> list[tuple[Tensor, int]]:
         rows = self.indices[[visit.sample if isinstance(visit, Visit) else visit for visit in visits]]
         images = self.source.read(rows)
-        if isinstance(visits[0], Visit):
-            images = augment(images, visits, crop_padding=self.crop_padding, flip=self.flip, seed=self.seed)
+        if self.augment is not None and isinstance(visits[0], Visit):
+            images = self.augment(images, visits)
         images = (images.float() / 255.0 - self.mean) / self.std
         return list(zip(images, self.source.labels[rows].tolist(), strict=True))
 
 
-class ImageData(LightningDataModule):
+class ImageData(SplitData):
     """Batches (image, label): float32 ``(batch, channels, height, width)``, standardised by channel, and int64 classes.
 
     Where the source has no validation split, ``val_fraction`` of the training images of every class are for
@@ -102,6 +99,8 @@ class ImageData(LightningDataModule):
         (torch.Size([32, 1, 28, 28]), torch.int64)
     """
 
+    sampler = VisitSampler
+
     def __init__(
         self,
         path: str | None = None,
@@ -116,10 +115,8 @@ class ImageData(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size=batch_size, val_fraction=val_fraction, num_workers=num_workers, seed=seed)
         path = None if path is None else os.fspath(path)
-        check_counts("ImageData", batch_size=batch_size)
-        check_fraction("ImageData", val_fraction=val_fraction)
         if crop_padding < 0 or not 0.0 <= flip <= 1.0:
             raise ValueError(
                 f"ImageData(crop_padding={crop_padding}, flip={flip}) makes no sense. "
@@ -158,6 +155,8 @@ class ImageData(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the images, or the index of them, once."""
+        if self._parts is not None:
+            return
         splits = self._read()
         train, val = np.arange(len(splits.train.labels)), None
         if splits.val is None:
@@ -166,39 +165,14 @@ class ImageData(LightningDataModule):
             spread = np.unique(np.linspace(0, len(train) - 1, _NUM_MEASURED).astype(int))
             pixels = splits.train.read(train[spread]).float() / 255.0
             self._statistics = pixels.mean((0, 2, 3)), pixels.std((0, 2, 3)).clamp_min(1e-3)
-        mean, std = self._statistics
-        self._train = LabelledImages(
-            splits.train,
-            train,
-            mean=mean,
-            std=std,
-            crop_padding=self.crop_padding,
-            flip=self.flip,
-            seed=self.seed,
-        )
-        held_out = splits.val or splits.train
-        self._val = LabelledImages(held_out, _all(held_out) if val is None else val, mean=mean, std=std)
-        self._test = LabelledImages(splits.test, _all(splits.test), mean=mean, std=std) if splits.test else self._val
-
-    def train_dataloader(self) -> ResumableLoader:
-        """Shuffled, augmented images."""
-        self.setup()
-        sampler = VisitSampler(self._train, seed=self.seed, drop_last=True, **ranks(self.trainer))
-        return training_loader(
-            self._train, sampler, self.trainer, batch_size=self.batch_size, num_workers=self.num_workers
-        )
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """All validation images, in order, as they are."""
-        self.setup()
-        return self._evaluate(self._val)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """All test images, in order, as they are."""
-        self.setup()
-        return self._evaluate(self._test)
-
-    predict_dataloader = test_dataloader
+        images = partial(LabelledImages, statistics=self._statistics)
+        augment = Augmentation(self.crop_padding, self.flip, self.seed)
+        self._parts = {
+            "train": images(splits.train, train, augment=augment),
+            "validation": images(splits.val or splits.train, val),
+        }
+        if splits.test is not None:
+            self._parts["test"] = images(splits.test)
 
     def state_dict(self) -> dict[str, Any]:
         """The names of the classes and the statistics that images are standardised with."""
@@ -221,6 +195,7 @@ class ImageData(LightningDataModule):
                 f"{', '.join(self.classes)}. Give the images it was trained on."
             )
         self._statistics = torch.tensor(state_dict["mean"]), torch.tensor(state_dict["std"])
+        self._parts = None
 
     def _read(self) -> ImageSplits:
         if self._splits is None:
@@ -231,10 +206,3 @@ class ImageData(LightningDataModule):
                 image_size=self._size,
             )
         return self._splits
-
-    def _evaluate(self, dataset: LabelledImages) -> DataLoader[Any]:
-        return evaluation_loader(dataset, self.trainer, batch_size=self.batch_size, num_workers=self.num_workers)
-
-
-def _all(source: ImageSource) -> NDArray[np.int64]:
-    return np.arange(len(source.labels))

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import Dataset
 
 from lightning_dropout.data.columns import class_names
 from lightning_dropout.data.corpus import sotu_table
-from lightning_dropout.data.loader import ResumableLoader
-from lightning_dropout.data.loading import check_counts, check_fraction, evaluation_loader, ranks, training_loader
+from lightning_dropout.data.loading import check_counts
 from lightning_dropout.data.sources import find_column, load_frames
+from lightning_dropout.data.split_data import SplitData
 from lightning_dropout.data.splits import split
 from lightning_dropout.data.token_file import learn_tokenizer
 from lightning_dropout.data.tokenizers import Tokenizer, find_tokenizer, tokenizer_from_state
@@ -44,7 +43,7 @@ class Passages(Dataset[tuple[Tensor, int]]):
         return list(zip(self.ids[indices].long(), self.labels[indices].tolist(), strict=True))
 
 
-class TextClassificationData(LightningDataModule):
+class TextClassificationData(SplitData):
     """Batches (ids, label) of labelled texts: int64 ``(batch, context_length)`` and int64 ``(batch,)``.
 
     A document that is longer than ``context_length`` tokens is cut into passages of that length, each with the label
@@ -98,25 +97,20 @@ class TextClassificationData(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size=batch_size, val_fraction=val_fraction, num_workers=num_workers, seed=seed)
         path = None if path is None else os.fspath(path)
         check_counts(
             "TextClassificationData",
             context_length=context_length,
             max_passages=1 if max_passages is None else max_passages,
-            batch_size=batch_size,
         )
-        check_fraction("TextClassificationData", val_fraction=val_fraction)
         self.save_hyperparameters()
         self.path, self.text_column = path, text_column
         self.label_column = label_column or ("century" if path is None else "label")
         self.tokenizer_name = tokenizer
         self.context_length, self.max_passages = context_length, max_passages
-        self.batch_size, self.val_fraction = batch_size, val_fraction
-        self.num_workers, self.seed = num_workers, seed
         self._tokenizer: Tokenizer | None = None
         self._classes: tuple[str, ...] | None = None
-        self._parts: dict[str, Passages] | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -174,24 +168,6 @@ class TextClassificationData(LightningDataModule):
         self._classes = self._classes or tuple(sorted(set(frames["train"][self.label_column])))
         self._parts = {name: self._passages(frame) for name, frame in frames.items()}
 
-    def train_dataloader(self) -> ResumableLoader:
-        """Shuffled passages."""
-        train = self._part("train")
-        sampler: DistributedSampler[Any] = DistributedSampler(
-            train, seed=self.seed, drop_last=True, **ranks(self.trainer)
-        )
-        return training_loader(train, sampler, self.trainer, batch_size=self.batch_size, num_workers=self.num_workers)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """All passages of the validation documents, in order."""
-        return self._evaluate("validation")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """All passages of the test documents, in order."""
-        return self._evaluate("test")
-
-    predict_dataloader = test_dataloader
-
     def state_dict(self) -> dict[str, Any]:
         """The tokenizer and the names of the classes."""
         return {**self.tokenizer.state_dict(), "classes": list(self.classes)}
@@ -239,13 +215,3 @@ class TextClassificationData(LightningDataModule):
             return passages
         spread = np.linspace(0, num_passages - 1, self.max_passages).round().astype(int)
         return np.asarray(passages[spread])
-
-    def _part(self, name: str) -> Passages:
-        self.setup()
-        assert self._parts is not None
-        return self._parts.get(name, self._parts["validation"])
-
-    def _evaluate(self, name: str) -> DataLoader[Any]:
-        return evaluation_loader(
-            self._part(name), self.trainer, batch_size=self.batch_size, num_workers=self.num_workers
-        )

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torch.utils.data import TensorDataset
 
 from lightning_dropout.data.columns import Column, class_names
-from lightning_dropout.data.loader import ResumableLoader
-from lightning_dropout.data.loading import check_counts, check_fraction, evaluation_loader, ranks, training_loader
 from lightning_dropout.data.sources import find_column, load_frames
+from lightning_dropout.data.split_data import SplitData
 from lightning_dropout.data.splits import split
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ __all__ = ["TabularData"]
 _SCIKIT_LEARN = ("diabetes", "breast_cancer", "digits", "iris", "wine")
 
 
-class TabularData(LightningDataModule):
+class TabularData(SplitData):
     """Batches (inputs, targets) of a table: float32 ``(batch, num_inputs)`` with float32 or int64 ``(batch,)``.
 
     Numbers are standardised by the mean and deviation of the training rows, texts become one 0 or 1 per category.
@@ -78,19 +76,14 @@ class TabularData(LightningDataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(batch_size=batch_size, val_fraction=val_fraction, num_workers=num_workers, seed=seed)
         path = None if path is None else os.fspath(path)
-        check_counts("TabularData", batch_size=batch_size)
-        check_fraction("TabularData", val_fraction=val_fraction)
         if task not in (None, "regression", "classification"):
             raise ValueError(f"TabularData(task={task!r}) is unknown. Give regression or classification.")
         self.save_hyperparameters()
         self.path, self.target, self.columns, self.task = path, target, columns, task
-        self.batch_size, self.val_fraction = batch_size, val_fraction
-        self.num_workers, self.seed = num_workers, seed
         self._inputs: list[Column] | None = None
         self._output: Column | None = None
-        self._parts: dict[str, TensorDataset] | None = None
 
     @property
     def num_inputs(self) -> int:
@@ -149,24 +142,6 @@ class TabularData(LightningDataModule):
         self._inputs = self._inputs or [Column.fit(frames["train"][name]) for name in inputs]
         self._output = self._output or Column.fit(frames["train"][self.target])
         self._parts = {name: self._encode(frame) for name, frame in frames.items()}
-
-    def train_dataloader(self) -> ResumableLoader:
-        """Shuffled rows."""
-        train = self._part("train")
-        sampler: DistributedSampler[Any] = DistributedSampler(
-            train, seed=self.seed, drop_last=True, **ranks(self.trainer)
-        )
-        return training_loader(train, sampler, self.trainer, batch_size=self.batch_size, num_workers=self.num_workers)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """All validation rows, in order."""
-        return self._evaluate("validation")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """All test rows, in order."""
-        return self._evaluate("test")
-
-    predict_dataloader = test_dataloader
 
     def state_dict(self) -> dict[str, Any]:
         """Statistics and categories of the columns."""
@@ -243,16 +218,6 @@ class TabularData(LightningDataModule):
         if not (targets.sum(1) == 1).all():
             raise ValueError(f"TabularData(target={self.target!r}): found classes that training has not.")
         return TensorDataset(torch.from_numpy(inputs), targets.argmax(1))
-
-    def _part(self, name: str) -> TensorDataset:
-        self.setup()
-        assert self._parts is not None
-        return self._parts.get(name, self._parts["validation"])
-
-    def _evaluate(self, name: str) -> DataLoader[Any]:
-        return evaluation_loader(
-            self._part(name), self.trainer, batch_size=self.batch_size, num_workers=self.num_workers
-        )
 
 
 def _column(saved: Mapping[str, Any]) -> Column:

