@@ -29,7 +29,7 @@ from PIL import Image
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RESULTS, README = FOLDER / "results.json", FOLDER / "README.md"
-PICTURE_WIDTH = 620
+PICTURE_WIDTH = 1000
 
 INTRODUCTION = """\
 # Recipes
