@@ -11,8 +11,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from torch import nn
+from torch.utils.data import DistributedSampler
 
 from lightning_dropout.callbacks import RankSeed
+from lightning_dropout.data.loader import ResumableLoader
 from tests.resume.tiny_run import NUM_BATCHES, Killed, Recorder, fit
 
 SMALL: dict[str, Any] = {"max_epochs": 2, "limit_train_batches": 4}
@@ -157,7 +159,7 @@ class AfterEveryHook(Checkpoint):
 
 def train(*callbacks: Callback, **settings: Any) -> dict[str, torch.Tensor]:
     module = Normed()
-    loader = torch.utils.data.DataLoader(Batches(), batch_size=4)
+    loader = ResumableLoader(Batches(), batch_size=4, sampler=DistributedSampler(Batches(), 1, 0, shuffle=False))
     ckpt_path = settings.pop("ckpt_path", None)
     trainer = Trainer(
         **{"max_epochs": 1, "accumulate_grad_batches": 4, "val_check_interval": 3, **settings},
@@ -174,8 +176,11 @@ def train(*callbacks: Callback, **settings: Any) -> dict[str, torch.Tensor]:
 
 def test_saves_wait_for_the_end_of_an_accumulation_window(tmp_path: Path) -> None:
     saver = AfterEveryHook(tmp_path)
-    train(saver, max_epochs=2)
-    assert saver.saved_at == [4, 4, 6, 6] * 2  # the first of each two for the validation, which is due at 3 and 6
+    whole = train(saver, max_epochs=2)
+    assert saver.saved_at == [4, 4, 6, 6] * 2  # twice: after a batch, and for the validations at batches 3 and 6
+    for number in range(1, 9):
+        resumed = train(max_epochs=2, ckpt_path=tmp_path / f"{number}.ckpt")
+        assert all(map(torch.equal, whole.values(), resumed.values())), number
 
 
 def test_a_best_checkpoint_holds_the_weights_of_its_step(tmp_path: Path) -> None:
