@@ -6,11 +6,13 @@ import dis
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENAMETOOLONG, ENOSPC, EROFS
 from types import TracebackType
 
 __all__ = ["UserError", "configuring", "mendable", "one_line", "refused_by_trainer"]
 
 _OURS = ("lightning_dropout", "lightning_dropout_callbacks")
+_TAKERS = ("torch.optim.", "torch.utils.data.")  # take values of the configuration after the model is built
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _ENVIRONMENT = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
@@ -22,13 +24,15 @@ class UserError(Exception):
 def mendable(error: BaseException) -> str | None:
     """The line that tells a user how to mend ``error``, or None if it is a bug, in whosever code.
 
-    Mendable is what our own code or an optimizer of torch refused with a ``raise ValueError``, what Lightning calls a
-    misconfiguration, a file that is missing or out of reach, a W&B server that is not to be had, and weights that do
-    not fit. Libraries between us and the user wrap such errors in their own, so the causes are looked at too.
+    Mendable is what our own code, or a class of torch that we hand a value to, refused with a ``raise ValueError``;
+    what Lightning calls a misconfiguration; a file that is missing or out of reach; a W&B server that is not to be
+    had; and weights that do not fit. Libraries between us and the user wrap such errors in their own, so the causes
+    are looked at too.
     """
     for cause in _causes(error):
         if (
             isinstance(cause, (UserError, *_ENVIRONMENT))
+            or (isinstance(cause, OSError) and cause.errno in (ENAMETOOLONG, ENOSPC, EROFS))
             or _is_misconfiguration(cause)
             or (isinstance(cause, (ValueError, ImportError)) and _is_refusal(cause.__traceback__))
         ):
@@ -58,6 +62,8 @@ def configuring() -> Iterator[None]:
     except Exception as error:
         if mendable(error) is not None or _is_of_users_code(error.__traceback__):
             raise
+        if isinstance(error, UnicodeDecodeError):
+            raise UserError(f"a configuration file is not text in UTF-8: {error}") from error
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise UserError(kind + one_line(error)) from error
 
@@ -82,14 +88,15 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_refusal(traceback: TracebackType | None) -> bool:
-    """Whether a ``raise`` of ours or of an optimizer is where the error began, and not an operation that failed."""
+    """Whether a ``raise`` of ours, or of torch to what we passed on, began the error, and not a failed operation."""
     if traceback is None:
         return False
+    passed_on = not _is_of_users_code(traceback)
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
     frame = traceback.tb_frame
     module = frame.f_globals.get("__name__", "")
-    refuses = module.partition(".")[0] in _OURS or module.startswith("torch.optim.")
+    refuses = module.partition(".")[0] in _OURS or (passed_on and module.startswith(_TAKERS))
     return refuses and dis.opname[frame.f_code.co_code[traceback.tb_lasti]] == "RAISE_VARARGS"
 
 

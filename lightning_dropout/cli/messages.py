@@ -27,7 +27,9 @@ _NO_SUBCLASS = re.compile(r"Import path (?P<path>\S*) ?does not correspond to a 
 _MISSING = re.compile(r"^the following arguments are required: (?P<keys>.*)$")
 _NO_VALUE = re.compile(r"argument (?P<option>\S+): expected one argument")
 _NO_MAPPING = re.compile(r"Unable to load config (?P<found>'.*'|\".*\")$", re.MULTILINE)
-_NO_YAML = re.compile(r"^(?:Problems parsing config: )(?P<problem>.*?)(?: in \"[^\"]*\", (?P<place>line \d+).*)?$")
+_NO_YAML = re.compile(
+    r"^(?:Problems parsing config: )(?P<problem>.*?)(?: in \"[^\"]*\", (?P<place>(?:line|position) \d+).*)?$"
+)
 _NO_KEYS = re.compile(r"^Unexpected config: ?(?P<found>.*)$")
 _LONGEST = 600
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-__all__ = ["environment", "hangup_exits", "ignored_warnings", "lightning_log"]
+__all__ = ["environment", "hangup_exits", "ignored_warnings", "leave_process_group", "lightning_log"]
 
 
 @contextmanager
@@ -77,3 +77,12 @@ def hangup_exits() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def leave_process_group() -> None:
+    """Let all ranks of a run end together: gloo can abort a process that exits while its group is alive."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()

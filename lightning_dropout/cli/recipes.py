@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -38,11 +39,12 @@ def find_recipe(name: str) -> Path:
     recipes = recipe_files()
     if name.endswith((".yaml", ".yml", ".py")):
         path = Path(name)
-        if path.is_file():
+        if os.path.isfile(name):  # Path.is_file() raises for a name that is too long
             return path
         if name in recipes:
             return recipes[name]
-        others = [other.name for other in path.parent.glob("*") if other.suffix in (".yaml", ".yml", ".py")]
+        folder = path.parent.glob("*") if os.path.isdir(path.parent) else ()
+        others = [other.name for other in folder if other.suffix in (".yaml", ".yml", ".py")]
         near = get_close_matches(path.name, others, n=1)
         hint = f"Did you mean {str(path.parent / near[0])!r}?" if near else "Give the path of a YAML file or a script."
         raise UserError(f"there is no file {name!r}. {hint}")

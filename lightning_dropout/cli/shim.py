@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from lightning_dropout.cli.main import report
+from lightning_dropout.cli.owners import other_owners
 from lightning_dropout.cli.run import run
 
 __all__ = ["main"]
 
 _HELP = """\
-usage: lightning run RECIPE|FILE.yaml [overrides]
+usage: lightning run RECIPE|FILE.yaml|SCRIPT.py [options]
        lightning run --list
 
 No other installed package provides a `lightning` command; if one did (lightning-sdk, litserve),
@@ -36,13 +36,3 @@ def main() -> Any:
         file=sys.stderr,
     )
     return 2
-
-
-def other_owners() -> list[EntryPoint]:
-    """Console scripts called ``lightning`` of other installed distributions, by name of the distribution."""
-    found = {
-        point.dist.name: point
-        for point in entry_points(group="console_scripts", name="lightning")
-        if point.dist is not None and point.module.partition(".")[0] != "lightning_dropout"
-    }
-    return [found[name] for name in sorted(found)]

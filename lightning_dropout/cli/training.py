@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
+from zipfile import is_zipfile
 
 import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -24,7 +26,9 @@ from lightning_dropout.cli.errors import UserError, configuring, mendable
 from lightning_dropout.cli.export import check_export, export_folder
 from lightning_dropout.cli.links import DataLinks
 from lightning_dropout.cli.messages import explain
-from lightning_dropout.cli.process import hangup_exits, ignored_warnings, lightning_log
+from lightning_dropout.cli.owners import spelled
+from lightning_dropout.cli.process import hangup_exits, ignored_warnings, leave_process_group, lightning_log
+from lightning_dropout.cli.progress import RunProgress
 from lightning_dropout.cli.strict_yaml import STRICT_YAML
 from lightning_dropout.cli.tracking import Run, finish_wandb
 from lightning_dropout.data import TextData
@@ -43,6 +47,7 @@ def launch(arguments: Sequence[str], *, name: str) -> int:
     try:
         with ignored_warnings(), lightning_log(logging.WARNING):
             DropoutCLI([_with_underscore(argument) for argument in arguments], name=name)
+            leave_process_group()
     except Exception as error:
         message = mendable(error)
         if message is None:
@@ -119,11 +124,15 @@ class DropoutCLI(LightningCLI):
             super()._parse_ckpt_path()
 
     def after_instantiate_classes(self) -> None:
-        """Refuse what cannot be exported, or has another vocabulary than its checkpoint, before anything is written."""
+        """Refuse what cannot be exported and checkpoints that cannot be used, before anything is written."""
         if self.subcommand == "fit" and self.run.export is not None:
             check_export(self.model)
         path = self._get(self.config, "ckpt_path")
-        if isinstance(self.datamodule, TextData) and path is not None and os.path.isfile(path):
+        if path is None or not os.path.isfile(path):
+            return
+        if not is_zipfile(path):
+            raise UserError(f"{path} is no checkpoint, or one that was cut off.")
+        if isinstance(self.datamodule, TextData):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             if (state := checkpoint.get(type(self.datamodule).__qualname__)) is not None:
                 self.datamodule.load_state_dict(state)
@@ -136,6 +145,11 @@ class DropoutCLI(LightningCLI):
             kwargs["logger"] = self.run.loggers() if self.subcommand == "fit" else False
         if asked.default_root_dir is None and self.subcommand == "fit":
             kwargs["default_root_dir"] = str(self.run.path)
+        if self.subcommand == "fit" and asked.enable_progress_bar is not False and not asked.barebones:
+            callbacks = asked.callbacks if isinstance(asked.callbacks, list) else [asked.callbacks]
+            given = [callback for callback in callbacks if callback is not None]
+            if not any(isinstance(callback, ProgressBar) for callback in given):
+                kwargs["callbacks"] = [*given, RunProgress()]
         return super().instantiate_trainer(**kwargs)
 
     def instantiate_classes(self) -> None:
@@ -170,7 +184,11 @@ class DropoutCLI(LightningCLI):
             if export is not None:
                 export_folder(self.model, self.datamodule, export)
             print_closing(
-                self.trainer, self.datamodule, folder=self.run.path, export=export, next_command=self.run.next
+                self.trainer,
+                self.datamodule,
+                folder=self.run.path,
+                export=export,
+                next_command=self.run.next and spelled(self.run.next),
             )
 
 

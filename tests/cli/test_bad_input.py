@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -140,6 +142,17 @@ def test_a_checkpoint_with_another_vocabulary(workplace, tiny, capfd):
     torch.save({"TextData": {"vocabulary": "\ufffdab"}, "state_dict": {}}, "other.ckpt")
     message = refused(["char-lm", *tiny, "--ckpt_path=other.ckpt"], capfd, workplace)
     assert "the checkpoint has a vocabulary of 3" in message
+
+
+def test_a_checkpoint_that_is_none(workplace, tiny, text, capfd):
+    message = refused(["char-lm", *tiny, f"--ckpt_path={text}"], capfd, workplace)
+    assert message == f"{text} is no checkpoint, or one that was cut off."
+
+
+def test_a_checkpoint_that_is_cut_off(workplace, tiny, capfd):
+    torch.save({"state_dict": {"weight": torch.zeros(10_000)}}, "cut.ckpt")
+    Path("cut.ckpt").write_bytes(Path("cut.ckpt").read_bytes()[:20_000])
+    assert "cut off" in refused(["char-lm", *tiny, "--ckpt_path=cut.ckpt"], capfd, workplace)
 
 
 def test_a_bug_keeps_its_traceback(workplace, monkeypatch):

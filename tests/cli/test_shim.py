@@ -4,7 +4,8 @@ import textwrap
 
 import pytest
 
-from lightning_dropout.cli import shim
+from lightning_dropout.cli import owners, shim
+from lightning_dropout.cli.main import main
 
 
 @pytest.fixture
@@ -91,3 +92,17 @@ def test_nothing_heavy_is_imported_before_a_run(other_package):
         [sys.executable, "-c", script], cwd=other_package, env={"PYTHONPATH": str(other_package)}, capture_output=True
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_it_is_said_where_another_package_took_the_script(other_package, monkeypatch, capsys):
+    script = other_package / "lightning"
+    script.write_text("#!python\nfrom lightning_dropout.cli.shim import main")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(other_package))
+    assert main(["--help"]) == 0
+    assert "belongs to" not in capsys.readouterr().out
+    assert owners.spelled("lightning run tea") == "lightning run tea"
+    script.write_text("#!python\nfrom cloud_tool import main")
+    assert main(["--help"]) == 0
+    assert "`lightning` belongs to cloud-tool here" in capsys.readouterr().out
+    assert owners.spelled("lightning run tea") == "lightning-dropout run tea"
