@@ -35,6 +35,8 @@ from lightning_dropout.data import TextData
 
 __all__ = ["DropoutCLI", "fit", "launch", "predict", "test", "validate"]
 
+_MAX_DEVICES = 1024
+
 
 def launch(arguments: Sequence[str], *, name: str) -> int:
     """Run a LightningCLI command line and return its exit code.
@@ -141,6 +143,8 @@ class DropoutCLI(LightningCLI):
         """Give a trainer whose configuration names no logger those of the run, and nothing to write elsewhere."""
         asked = self._get(self.config_init, "trainer")
         self.run: Run = self._get(self.config_init, "run")
+        if str(asked.devices).isdecimal() and int(asked.devices) > _MAX_DEVICES:  # on a CPU, each would be a process
+            raise UserError(f"trainer.devices: found {asked.devices}. Give at most {_MAX_DEVICES}.")
         if asked.logger is None:
             kwargs["logger"] = self.run.loggers() if self.subcommand == "fit" else False
         if asked.default_root_dir is None and self.subcommand == "fit":

@@ -45,6 +45,7 @@ def refused(arguments, capfd, place):
         ("--trainer.accelerator=abacus", "abacus"),
         ("--trainer.devices=-1", "`devices` selected with `CPUAccelerator` should be an int > 0."),
         ("--precision=7", "trainer.precision: found 7. Give"),
+        ("--devices=1000000", "trainer.devices: found 1000000. Give at most 1024."),
         ("--devices", "--devices is given no value."),
         ("--trainer.profiler=stopwatch", "can only be one of ['simple', 'advanced', "),
         ("surplus", "unrecognized arguments: surplus"),
