@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lightning_dropout.sites import find_sites as find_sites
     from lightning_dropout.sites import register_site as register_site
     from lightning_dropout.sites import trace_sites as trace_sites
+    from lightning_dropout.sites import watch_dropout as watch_dropout
     from lightning_dropout.uncertainty import mc_predict as mc_predict
 
 __version__ = "0.1.0"
@@ -64,6 +65,7 @@ _EXPORTS = {
     "trace_sites": "lightning_dropout.sites",
     "Transformer": "lightning_dropout.models",
     "TransformerDropout": "lightning_dropout.models",
+    "watch_dropout": "lightning_dropout.sites",
 }
 _SUBMODULES = frozenset({"callbacks", "layers", "schedules"})
 __all__ = ["__version__", *sorted(_EXPORTS), *sorted(_SUBMODULES)]
