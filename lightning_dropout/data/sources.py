@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["find_column", "is_named", "load_frames", "load_splits", "match_files", "readable", "stream_files"]
+__all__ = [
+    "find_column",
+    "is_named",
+    "load_frames",
+    "load_splits",
+    "match_files",
+    "readable",
+    "stream_column",
+    "stream_files",
+]
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _BUILDERS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
@@ -45,14 +53,28 @@ def load_splits(path: str, *, owner: str, streaming: bool = False) -> dict[str, 
     return dict(_load([path], owner, streaming=streaming, path=os.path.expanduser(path)))
 
 
-def stream_files(files: Sequence[str], *, owner: str) -> Any:
-    """The rows of files of one kind, as a ``datasets.IterableDataset``; what is no table is a text in column ``text``.
+def stream_files(files: Sequence[str], column: str, *, owner: str) -> Any:
+    """One column of files of one kind, as a ``datasets.IterableDataset``; a file that is no table is one text.
 
     Raises:
-        ValueError: If the files are of several kinds, or cannot be read.
+        ValueError: If the files are of several kinds, cannot be read, or have no such column.
     """
     options = _builder(files, owner, other={"path": "text", "sample_by": "document"})
-    return _load(files, owner, streaming=True, **options)
+    if options["path"] == "parquet":
+        return _stream_parquet(files, column, owner)
+    if options["path"] == "text":
+        column = "text"
+    return stream_column(_load(files, owner, streaming=True, **options), column, owner=owner)
+
+
+def stream_column(rows: Any, column: str, *, owner: str) -> Any:
+    """One column of a ``datasets.IterableDataset``.
+
+    Raises:
+        ValueError: If there is no such column.
+    """
+    columns = rows.column_names or list(next(iter(rows), {column: None}))
+    return rows.select_columns([find_column(columns, column, owner=owner, argument="text_column")])
 
 
 def load_frames(path: str, *, owner: str) -> dict[str, pd.DataFrame]:
@@ -135,20 +157,33 @@ def _builder(files: Sequence[str], owner: str, other: Mapping[str, Any] | None =
             f"Give files of one kind, of {', '.join(_BUILDERS)}."
         )
     options: dict[str, Any] = dict(other or {}) if name is None else {"path": name}
-    if name == "csv":
-        # The type of a column is guessed from all rows at once.
-        options.update(chunksize=sys.maxsize, sep="\t" if ".tsv" in suffixes else ",")
-    if name == "parquet":
-        options.update(_in_small_pieces())
+    if ".tsv" in suffixes:
+        options["sep"] = "\t"
     return {**options, "split": "train", "data_files": [glob.escape(file) for file in files]}
 
 
-def _in_small_pieces() -> dict[str, Any]:
-    """A parquet file is otherwise read by row groups, and many writers put a whole file into one."""
-    from pyarrow.dataset import ParquetFragmentScanOptions
+def _stream_parquet(files: Sequence[str], column: str, owner: str) -> Any:
+    """Rows in small pieces; ``load_dataset`` decodes row groups, and many writers put a whole file into one."""
+    from datasets.io.generator import GeneratorDatasetInputStream
+    from pyarrow.parquet import read_schema
 
-    scan = ParquetFragmentScanOptions(use_buffered_stream=True, buffer_size=1 << 20, pre_buffer=False)
-    return {"batch_size": _NUM_ROWS, "fragment_scan_options": scan}
+    with readable(files[0], owner=owner):
+        columns = read_schema(files[0]).names
+    find_column(columns, column, owner=owner, argument="text_column")
+    with TemporaryDirectory() as cache:
+        stream = GeneratorDatasetInputStream(
+            _parquet_rows, gen_kwargs={"files": list(files), "column": column}, cache_dir=cache, streaming=True
+        )
+        return stream.read()
+
+
+def _parquet_rows(files: Sequence[str], column: str) -> Iterator[dict[str, Any]]:
+    from pyarrow.parquet import ParquetFile
+
+    for path in files:
+        with ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            for batch in file.iter_batches(100, columns=[column], use_threads=False):
+                yield from batch.to_pylist()
 
 
 @contextmanager

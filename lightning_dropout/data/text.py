@@ -22,7 +22,7 @@ from lightning_dropout.data.loading import (
 from lightning_dropout.data.stream import StreamLoader, WindowStream
 from lightning_dropout.data.token_file import first_tokens, read_tokens
 from lightning_dropout.data.tokenizers import CharTokenizer, Tokenizer, compare, find_tokenizer, tokenizer_from_state
-from lightning_dropout.data.windows import Windows, WindowSampler
+from lightning_dropout.data.windows import MappedWindows, TokenFile, Windows, WindowSampler
 
 __all__ = ["TextData"]
 
@@ -131,7 +131,7 @@ class TextData(LightningDataModule):
         self.streaming, self.batches_per_epoch, self.shuffle_buffer = streaming, batches_per_epoch, shuffle_buffer
         self.num_workers, self.seed = num_workers, seed
         self._tokenizer: Tokenizer | None = None
-        self._tokens: tuple[Tensor | None, Tensor] | None = None
+        self._tokens: tuple[Tensor | TokenFile | None, Tensor | TokenFile] | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -166,17 +166,18 @@ class TextData(LightningDataModule):
         tokenizer = self._tokenizer or find_tokenizer(self.tokenizer_name, owner="TextData")
         train = Corpus(self.files, self.text_column, self.max_chars)
         val = train.validation() if self.val_files is None else Corpus(self.val_files, self.text_column)
+        tokens: Tensor | TokenFile | None = None
+        val_tokens: Tensor | TokenFile
         if self.streaming:
             assert tokenizer is not None
-            self._train = train
             if val is None:
-                self._train, val = train.without_last_files(self.val_fraction)
-            tokens, val_tokens = None, self._first_tokens(val, tokenizer)
+                train, val = train.without_last_files(self.val_fraction)
+            self._train, val_tokens = train, self._first_tokens(val, tokenizer)
         elif val is None:
             fraction = 1.0 - self.val_fraction
             tokens, tokenizer = read_tokens(train, tokenizer, fraction=fraction, folder=self.token_folder)
             num_train = int(len(tokens) * fraction)
-            tokens, val_tokens = tokens[:num_train], tokens[num_train:]
+            tokens, val_tokens = tokens.split([num_train, len(tokens) - num_train])
         else:
             tokens, tokenizer = read_tokens(train, tokenizer, folder=self.token_folder)
             val_tokens, _ = read_tokens(val, tokenizer, folder=self.token_folder)
@@ -189,7 +190,7 @@ class TextData(LightningDataModule):
         tokens, _ = self._parts()
         if tokens is None:
             return self._stream()
-        windows = Windows(tokens, self.context_length)
+        windows = self._windows(tokens, stride=1)
         sampler = WindowSampler(windows, seed=self.seed, **ranks(self.trainer))
         if len(sampler) < self.batch_size:
             raise ValueError(
@@ -201,7 +202,7 @@ class TextData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """All windows of the validation text, in order, shared out over the ranks."""
-        windows = Windows(self._parts()[1], self.context_length, stride=self.context_length)
+        windows = self._windows(self._parts()[1], stride=self.context_length)
         num_ranks = ranks(self.trainer)["num_replicas"]
         if len(windows) < num_ranks:
             raise ValueError(
@@ -230,10 +231,15 @@ class TextData(LightningDataModule):
             )
         self._tokenizer = saved
 
-    def _parts(self) -> tuple[Tensor | None, Tensor]:
+    def _parts(self) -> tuple[Tensor | TokenFile | None, Tensor | TokenFile]:
         self.setup()
         assert self._tokens is not None
         return self._tokens
+
+    def _windows(self, tokens: Tensor | TokenFile, *, stride: int) -> Windows:
+        if isinstance(tokens, TokenFile):
+            return MappedWindows(tokens, self.context_length, stride=stride)
+        return Windows(tokens, self.context_length, stride=stride)
 
     def _first_tokens(self, corpus: Corpus, tokenizer: Tokenizer) -> Tensor:
         num_windows = max(round(self.val_fraction * self.batches_per_epoch), 1) * self.batch_size
@@ -242,7 +248,6 @@ class TextData(LightningDataModule):
     def _stream(self) -> StreamLoader:
         stream = WindowStream(
             self._train.shuffled(seed=self.seed, **ranks(self.trainer)),
-            self.text_column,
             self.tokenizer,
             context_length=self.context_length,
             buffer_size=self.shuffle_buffer,
@@ -256,7 +261,7 @@ class TextData(LightningDataModule):
             num_workers=self.num_workers,
         )
 
-    def _check_length(self, tokenizer: Tokenizer, parts: dict[str, Tensor | None]) -> None:
+    def _check_length(self, tokenizer: Tokenizer, parts: dict[str, Tensor | TokenFile | None]) -> None:
         total = sum(len(tokens) for tokens in parts.values() if tokens is not None)
         for part, tokens in parts.items():
             if tokens is not None and len(tokens) <= self.context_length:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lightning_dropout.data.corpus import Corpus
 from lightning_dropout.data.tokenizers import CharTokenizer, Tokenizer, tokenizer_from_state
+from lightning_dropout.data.windows import TokenFile
 
 __all__ = ["encode", "first_tokens", "learn_tokenizer", "read_tokens"]
 
@@ -49,7 +50,7 @@ def encode(pieces: Iterable[str], tokenizer: Tokenizer) -> Iterator[NDArray[Any]
 
 def read_tokens(
     corpus: Corpus, tokenizer: Tokenizer | None, *, fraction: float = 1.0, folder: str | None = None
-) -> tuple[Tensor, Tokenizer]:
+) -> tuple[Tensor | TokenFile, Tokenizer]:
     """All tokens of a text, of the narrowest type, and what made them.
 
     Args:
@@ -59,7 +60,7 @@ def read_tokens(
         folder: Where to keep the tokens in a file, rather than in memory.
     """
     if folder is not None:
-        return _map_tokens(Path(folder).expanduser(), corpus, tokenizer, fraction)
+        return _write_tokens(Path(folder).expanduser(), corpus, tokenizer, fraction)
     pieces = list(corpus)
     tokenizer = tokenizer or learn_tokenizer(pieces, fraction=fraction)
     return _join(encode(pieces, tokenizer), tokenizer), tokenizer
@@ -76,8 +77,10 @@ def first_tokens(corpus: Corpus, tokenizer: Tokenizer, num_tokens: int) -> Tenso
     return _join(parts, tokenizer)
 
 
-def _map_tokens(folder: Path, corpus: Corpus, tokenizer: Tokenizer | None, fraction: float) -> tuple[Tensor, Tokenizer]:
-    """Tokens from a file that is mapped into memory; it is written first if there is none for this text.
+def _write_tokens(
+    folder: Path, corpus: Corpus, tokenizer: Tokenizer | None, fraction: float
+) -> tuple[TokenFile, Tokenizer]:
+    """Tokens in a file, unless it is there already.
 
     A file gets its name when it is complete, so several processes may do this at once.
     """
@@ -98,10 +101,7 @@ def _map_tokens(folder: Path, corpus: Corpus, tokenizer: Tokenizer | None, fract
             part.unlink(missing_ok=True)
     content = json.loads(saved.read_text())
     tokenizer = tokenizer_from_state(content["tokenizer"])
-    dtype = getattr(torch, _narrow(tokenizer).name)
-    if not content["num_tokens"]:
-        return torch.empty(0, dtype=dtype), tokenizer
-    return torch.from_file(str(path), shared=False, size=content["num_tokens"], dtype=dtype), tokenizer
+    return TokenFile(str(path), _narrow(tokenizer).name, 0, content["num_tokens"]), tokenizer
 
 
 def _join(parts: Iterable[NDArray[Any]], tokenizer: Tokenizer) -> Tensor:

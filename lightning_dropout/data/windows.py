@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
-__all__ = ["WindowSampler", "Windows"]
+__all__ = ["MappedWindows", "TokenFile", "WindowSampler", "Windows"]
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """Token ids that lie in a file, one after the other.
+
+    Args:
+        path: Of the file.
+        dtype: Of an id, as NumPy calls it.
+        start: Of the part that is meant.
+        stop: The end of that.
+    """
+
+    path: str
+    dtype: str
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def split(self, sizes: list[int]) -> list[TokenFile]:
+        """Parts of so many tokens each, as ``Tensor.split`` makes them."""
+        bounds = [self.start, *(self.start + end for end in accumulate(sizes))]
+        return [replace(self, start=start, stop=stop) for start, stop in pairwise(bounds)]
 
 
 class Windows(Dataset[tuple[Tensor, Tensor]]):
@@ -39,6 +70,41 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
         windows = self._windows[indices].long()  # one gather for the whole batch
         return list(zip(windows[:, :-1], windows[:, 1:], strict=True))
+
+
+class MappedWindows(Windows):
+    """The same, of tokens in a file that is mapped into memory; its pages are given back after every batch.
+
+    Args:
+        tokens: The file.
+        context_length: Tokens in an input.
+        stride: Tokens from one window to the next.
+    """
+
+    def __init__(self, tokens: TokenFile, context_length: int, *, stride: int = 1) -> None:
+        self.context_length = context_length
+        self._arguments = tokens, context_length, stride
+        with open(tokens.path, "rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        ids = np.frombuffer(self._map, tokens.dtype)[tokens.start : tokens.stop]
+        self._mapped = np.lib.stride_tricks.sliding_window_view(ids, context_length + 1)[::stride]
+
+    def __len__(self) -> int:
+        return len(self._mapped)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
+        windows = torch.from_numpy(self._mapped[indices].astype(np.int64))
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            self._map.madvise(mmap.MADV_DONTNEED)
+        return list(zip(windows[:, :-1], windows[:, 1:], strict=True))
+
+    def __reduce__(self) -> Any:
+        # A process that does not fork maps the file itself.
+        tokens, context_length, stride = self._arguments
+        return partial(MappedWindows, stride=stride), (tokens, context_length)
 
 
 class WindowSampler(DistributedSampler[int]):
