@@ -70,7 +70,7 @@ def _explain(message: str, parser: ArgumentParser) -> str:
         return f"{where}{match['module']} has no {match['name']!r}. {_hint(match['name'], _names_in(match['module']))}"
     if match := _NO_SUBCLASS.search(reason):
         return f"{where}{match['path'] or 'what is given'} is no {match['base']}. Give the import path of one."
-    if match := _MISSING.search(reason):
+    if not where and (match := _MISSING.search(reason)):
         keys = [key.partition(".")[2] for key in match["keys"].split(", ")]  # behind the name of the command
         return f"there is no {' and no '.join(keys)}. Give {' and '.join(f'`{key}:` in a file' for key in keys)}."
     if match := _NO_VALUE.search(reason):
