@@ -42,7 +42,7 @@ GPT2: dict[str, Any] = {
 }
 NANOGPT_LR = 1e-3
 DEVELOPMENT_SEED = 100
-DEVELOPMENT_LRS = (2e-3, 3e-3, 5e-3)
+DEVELOPMENT_LRS = (1e-3, 2e-3, 3e-3)
 
 
 @dataclass(frozen=True)
