@@ -117,6 +117,11 @@ def diabetes(method: str, seed: int, epochs: Callable[[int], int]) -> Figures:
     return fit(Regressor(network), parts, scheduled(method, 0.5), num_epochs=epochs(150))
 
 
+def mnist_high_rates(method: str, seed: int, epochs: Callable[[int], int]) -> Figures:
+    network = MLP(784, 10, dropout=MLPDropout(input=0.0, hidden=float(method.removeprefix("rate "))))
+    return fit(Classifier(network, num_classes=10), digits(seed), [], num_epochs=epochs(30))
+
+
 def mnist(method: str, seed: int, epochs: Callable[[int], int]) -> Figures:
     network = MLP(784, 10, dropout=MLPDropout(input=0.0, hidden=0.0 if method == "none" else 0.5))
     callbacks = scheduled(method, 0.5)
@@ -251,6 +256,12 @@ STUDIES = {
     ),
     "more text": Study(
         sublayers, ("200,000 characters, off", "200,000 characters, on"), ("loss",), "sublayer dropout, ten times more"
+    ),
+    "mnist high rates": Study(
+        mnist_high_rates,
+        tuple(f"rate {rate:g}" for rate in (0, 0.5, 0.8, 0.9, 0.95, 0.99)),
+        ("loss", "accuracy"),
+        "MNIST, 1,000 images, MLP: high rates",
     ),
     "high rates": Study(
         high_rates,
