@@ -21,6 +21,12 @@ __all__ = ["ImageArray", "ImageColumn", "ImageSource", "ImageSplits", "read_imag
 _MNIST = ("data", "data", "mnist_5k.csv.gz")
 _IDX = {"train": "train", "test": "t10k"}
 _CIFAR = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+_ARRAYS = {
+    ("_codecs", "encode"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy._core.multiarray", "_reconstruct"),
+}
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
@@ -48,6 +54,8 @@ class ImageArray:
     """Images in memory."""
 
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[Any]) -> None:
+        if len(images) != len(labels):
+            raise ValueError(f"ImageData: found {len(images)} images and {len(labels)} labels.")
         self.images = torch.from_numpy(images)
         self.labels = labels.astype(np.int64)
 
@@ -165,18 +173,18 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Reads arrays and plain data, and nothing that could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module.replace("numpy._core", "numpy.core") in {"numpy", "numpy.core.multiarray"} and name in {
-            "_reconstruct",
-            "ndarray",
-            "dtype",
-        }:
-            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of a CIFAR batch")
+        module = module.replace("numpy.core", "numpy._core")  # its name before NumPy 2
+        if (module, name) not in _ARRAYS:
+            raise pickle.UnpicklingError(f"{module}.{name} is no array")
+        return super().find_class(module, name)
 
 
 def _unpickle(path: Path) -> dict[bytes, Any]:
-    with path.open("rb") as file:
-        content: dict[bytes, Any] = _ArrayUnpickler(file, encoding="bytes").load()
+    try:
+        with path.open("rb") as file:
+            content: dict[bytes, Any] = _ArrayUnpickler(file, encoding="bytes").load()
+    except (pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(f"ImageData: {path} is no batch of CIFAR ({error}).") from None
     return content
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from lightning_dropout.data.augmentation import Augmentation, Visit, VisitSampler
 from lightning_dropout.data.image_sources import ImageSource, ImageSplits, read_images
+from lightning_dropout.data.loading import check_counts
 from lightning_dropout.data.split_data import SplitData
 from lightning_dropout.data.splits import split
 
@@ -126,6 +127,7 @@ class ImageData(SplitData):
         self.path = path
         self.image_column, self.label_column = image_column, label_column
         self._size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        check_counts("ImageData", image_size=min(self._size or [1]))
         self.batch_size, self.val_fraction = batch_size, val_fraction
         self.crop_padding, self.flip = crop_padding, flip
         self.num_workers, self.seed = num_workers, seed
@@ -176,8 +178,8 @@ class ImageData(SplitData):
 
     def state_dict(self) -> dict[str, Any]:
         """The names of the classes and the statistics that images are standardised with."""
-        if self._statistics is None:
-            return {}
+        self.setup()
+        assert self._statistics is not None
         mean, std = self._statistics
         return {"classes": list(self.classes), "mean": mean.tolist(), "std": std.tolist()}
 
@@ -187,8 +189,6 @@ class ImageData(SplitData):
         Raises:
             ValueError: If the classes differ.
         """
-        if not state_dict:
-            return
         if list(self.classes) != state_dict["classes"]:
             raise ValueError(
                 f"ImageData: the checkpoint has the classes {', '.join(state_dict['classes'])}, the images "

@@ -145,8 +145,8 @@ class TabularData(SplitData):
 
     def state_dict(self) -> dict[str, Any]:
         """Statistics and categories of the columns."""
-        if self._inputs is None:
-            return {}
+        self.setup()
+        assert self._inputs is not None
         return {"inputs": [asdict(column) for column in self._inputs], "output": asdict(self._fitted_output)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -155,8 +155,6 @@ class TabularData(SplitData):
         Raises:
             ValueError: If the columns differ.
         """
-        if not state_dict:
-            return
         inputs, output = [_column(saved) for saved in state_dict["inputs"]], _column(state_dict["output"])
         saved = [column.name for column in [*inputs, output]]
         if self._inputs is not None:
