@@ -37,6 +37,7 @@ class GenerationMixin(nn.Module):
         context: Tensor | None = None,
         context_mask: Tensor | None = None,
         allow_dropout: bool = False,
+        on_tokens: Callable[[Tensor], None] | None = None,
     ) -> Prompts:
         """Continue prompts and return them with what was added, in the form in which they came.
 
@@ -58,6 +59,8 @@ class GenerationMixin(nn.Module):
             context: As in ``forward``, one row per prompt.
             context_mask: As in ``forward``.
             allow_dropout: Run even though dropout is active, as in Monte Carlo dropout.
+            on_tokens: Called with the new tokens of all rows, ``(batch,)``, as soon as they are chosen. A row that has
+                ended goes on there while others run.
 
         Raises:
             RuntimeError: If dropout is active and was not allowed.
@@ -82,7 +85,7 @@ class GenerationMixin(nn.Module):
             if not isinstance(prompt, Tensor) or prompt.dim() != 1 or prompt.is_floating_point():
                 found = f"{prompt.dtype} of {prompt.dim()} dimensions" if isinstance(prompt, Tensor) else repr(prompt)
                 raise ValueError(f"generate() found a prompt that is {found}. Give token ids: whole numbers, in 1-D.")
-        texts = _continue(network, prompts, max_new_tokens, choose, stop_ids, (context, context_mask))
+        texts = _continue(network, prompts, max_new_tokens, choose, stop_ids, (context, context_mask), on_tokens)
         if isinstance(prompt_ids, list):
             return texts
         return texts[0] if prompt_ids.dim() == 1 else _fill(texts)
@@ -96,6 +99,7 @@ def _continue(
     choose: Callable[[Tensor], Tensor],
     stop_ids: Sequence[int],
     context: tuple[Tensor | None, Tensor | None],
+    on_tokens: Callable[[Tensor], None] | None,
 ) -> list[Tensor]:
     """Prompts are aligned at their ends, so that all rows write the same column next."""
     width = _check_prompts(prompts, network.config.num_positions)
@@ -109,10 +113,12 @@ def _continue(
     ends = torch.full((len(prompts),), width, device=device)
     running = torch.ones(len(prompts), dtype=torch.bool, device=device)
     for column in range(width, width + max_new_tokens):
-        tokens[:, column] = choose(window.next_logits(column))
+        chosen = tokens[:, column] = choose(window.next_logits(column))
+        if on_tokens is not None:
+            on_tokens(chosen)
         if len(stop_ids):
             ends += running
-            running &= ~torch.isin(tokens[:, column], stops)
+            running &= ~torch.isin(chosen, stops)
             if not running.any():
                 break
     last = ends.tolist() if len(stop_ids) else [width + max_new_tokens] * len(prompts)

@@ -107,6 +107,18 @@ def test_sampling_follows_its_generator_and_top_k_1_is_greedy(network):
     assert torch.equal(network.generate(prompt, 9, temperature=2.0, top_k=1), network.generate(prompt, 9))
 
 
+def test_tokens_are_told_as_they_are_chosen(network):
+    prompts, columns = [torch.tensor([3, 1, 4]), torch.tensor([1, 5])], []
+    options = {"temperature": 1.0, "stop_ids": (7,)}
+    generator = torch.Generator().manual_seed(0)
+    told = network.generate(prompts, 20, **options, generator=generator, on_tokens=columns.append)
+    untold = network.generate(prompts, 20, **options, generator=torch.Generator().manual_seed(0))
+    for row, (prompt, text, same) in enumerate(zip(prompts, told, untold, strict=True)):
+        assert torch.equal(text, same)
+        new = text[len(prompt) :]
+        assert [int(column[row]) for column in columns[: len(new)]] == new.tolist()
+
+
 @pytest.mark.parametrize(
     ("prompt", "options", "message"),
     [

@@ -56,6 +56,21 @@ def test_a_chat_is_written_by_the_template_and_begins_once(folder, monkeypatch):
     assert reply == generator.tokenizer.decode(generate(read[0], 4)[5:].tolist())
 
 
+def test_a_text_is_handed_on_while_it_is_written(folder):
+    generator = TextGenerator.from_pretrained(folder)
+    pieces, replies = [], []
+    text = generator.generate("Hello world", 9, on_text=pieces.append)
+    assert text == "".join(pieces) == generator.generate("Hello world", 9)
+    assert len(pieces) > 3
+    messages = [{"role": "user", "content": "Hello !"}]
+    assert generator.chat(messages, 4, on_text=replies.append) == "".join(replies) == generator.chat(messages, 4)
+
+
+def test_only_one_text_can_be_handed_on(folder):
+    with pytest.raises(ValueError, match=r"generate\(on_text=\.\.\.\) was given 2 prompts\. Give one"):
+        TextGenerator.from_pretrained(folder).generate(["Hello", "good"], 2, on_text=print)
+
+
 @pytest.mark.parametrize(
     ("file", "eos", "stop_ids"),
     [("generation_config.json", [3, 8], (3, 8)), ("generation_config.json", 3, (3,)), ("config.json", 8, (8,))],
