@@ -62,11 +62,11 @@ def _options(*, num_workers: int, seed: int) -> dict[str, Any]:
     }
 
 
-def check_counts(owner: str, **counts: int) -> None:
-    """Refuse what is not a whole number from 1 on."""
+def check_counts(owner: str, *, at_least: int = 1, **counts: int) -> None:
+    """Refuse what is not a whole number from ``at_least`` on that fits into 64 bits."""
     for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{owner}({name}): found {count}. Give a whole number from 1 on.")
+        if not at_least <= count < 2**63:
+            raise ValueError(f"{owner}({name}): found {count}. Give a whole number from {at_least} on.")
 
 
 def check_fraction(owner: str, **fractions: float) -> None:

@@ -26,6 +26,7 @@ class SplitData(LightningDataModule):
     def __init__(self, *, batch_size: int, val_fraction: float, num_workers: int, seed: int) -> None:
         super().__init__()
         check_counts(type(self).__name__, batch_size=batch_size)
+        check_counts(type(self).__name__, at_least=0, num_workers=num_workers, seed=seed)
         check_fraction(type(self).__name__, val_fraction=val_fraction)
         self.batch_size, self.val_fraction = batch_size, val_fraction
         self.num_workers, self.seed = num_workers, seed

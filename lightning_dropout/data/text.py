@@ -113,6 +113,7 @@ class TextData(LightningDataModule):
             batches_per_epoch=batches_per_epoch,
             shuffle_buffer=shuffle_buffer,
         )
+        check_counts("TextData", at_least=0, num_workers=num_workers, seed=seed)
         if max_chars is not None and max_chars < 1:
             raise ValueError(f"TextData(max_chars): found {max_chars}. Give a whole number from 1 on, or null for all.")
         check_fraction("TextData", val_fraction=val_fraction)
