@@ -41,7 +41,7 @@ def report_html(
 
     Args:
         history: What the overfitting monitor measured; may be empty.
-        findings: What the mode guard found; None where there was no guard.
+        findings: What the mode guard found; None where there was no guard, or nothing of it is left.
         configuration: What the run was started with.
 
     Example:
@@ -117,7 +117,7 @@ def _rates(history: Sequence[OverfittingRecord]) -> str:
 
 def _findings(findings: Sequence[str] | None) -> str:
     if findings is None:
-        return "<p>Not verified: there was no ModeGuard.</p>"
+        return "<p>Not known: there was no ModeGuard, or what it found was not kept.</p>"
     items = "".join(f"<li>{escape(finding)}</li>" for finding in findings)
     return f"<ul>{items}</ul>" if findings else "<p>ModeGuard: nothing found.</p>"
 

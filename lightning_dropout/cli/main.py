@@ -10,6 +10,7 @@ from pkgutil import resolve_name
 from typing import NamedTuple
 
 from lightning_dropout.cli.errors import UserError
+from lightning_dropout.cli.owners import taken_by
 
 __all__ = ["main", "report"]
 
@@ -26,7 +27,25 @@ _COMMANDS = {
     "run": _Command(
         "train a recipe, a YAML file or a script", "char-lm --trainer.max_epochs 3", "lightning_dropout.cli.run:run"
     ),
-    "recipes": _Command("list the recipes", "list", "lightning_dropout.cli.recipe_commands:recipes"),
+    "recipes": _Command(
+        "list, show or copy the recipes", "copy char-lm .", "lightning_dropout.cli.recipe_commands:recipes"
+    ),
+    "inspect": _Command(
+        "the dropout sites of a model, which of them fire, and an audit",
+        "char-lm",
+        "lightning_dropout.cli.inspection:inspect",
+    ),
+    "preview": _Command("draw the dropout schedules of a recipe", "char-lm", "lightning_dropout.cli.preview:preview"),
+    "generate": _Command(
+        "write text with a trained model",
+        'runs/char-lm --prompt "Fellow citizens"',
+        "lightning_dropout.cli.generation:generate",
+    ),
+    "report": _Command(
+        "one HTML page about a run, from its folder or its W&B run",
+        "runs/char-lm",
+        "lightning_dropout.cli.reporting:report",
+    ),
     "fit": _Command(
         "LightningCLI: train any LightningModule", "--config my.yaml", "lightning_dropout.cli.training:fit"
     ),
@@ -86,4 +105,9 @@ def _help() -> str:
     lines = ["usage: lightning-dropout COMMAND ...", ""]
     for name, command in _COMMANDS.items():
         lines += [f"  {name:<9} {command.purpose}", f"            lightning-dropout {name} {command.example}"]
-    return "\n".join([*lines, "", "`lightning-dropout COMMAND --help` says more about one of them."])
+    lines += ["", "`lightning-dropout COMMAND --help` says more about one of them."]
+    if owner := taken_by():
+        lines.append(
+            f"`lightning` belongs to {owner} here: where others say `lightning run`, say `lightning-dropout run`."
+        )
+    return "\n".join(lines)

@@ -10,7 +10,7 @@ from lightning_dropout.cli.main import _COMMANDS, main
 def test_help_shows_every_command(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(command in shown for command in ("run", "recipes", "fit", "validate", "test", "predict"))
+    assert all(command in shown for command in _COMMANDS)
 
 
 @pytest.mark.parametrize("arguments", [["recipes", "list"], ["run", "--list"]])
@@ -23,7 +23,7 @@ def test_recipes_are_listed(arguments, capsys):
     ("arguments", "message"),
     [
         (["rnu", "char-lm"], "lightning-dropout: there is no command 'rnu'. Did you mean 'run'?"),
-        (["recipes"], "lightning-dropout: recipes: found ''. Say `lightning-dropout recipes list`."),
+        (["recipes"], "lightning-dropout: there is no action. See `lightning-dropout recipes --help`."),
         (["run"], "lightning-dropout: name a recipe, a YAML file or a script."),
         (["run", "--trainer.max_epochs", "3"], "lightning-dropout: found the option '--trainer.max_epochs' first."),
         (["run", "chr-lm"], "lightning-dropout: there is no recipe 'chr-lm'. Did you mean 'char-lm'?"),
