@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dis
+import re
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import ENAMETOOLONG, ENOSPC, EROFS
+from pickle import UnpicklingError
 from types import TracebackType
 
 __all__ = ["UserError", "configuring", "mendable", "one_line", "refused_by_trainer"]
 
 _OURS = ("lightning_dropout", "lightning_dropout_callbacks")
+_UNCHECKED_GROUP = re.compile(r"argument after \*\* must be a mapping, not ")
 _TAKERS = ("torch.optim.", "torch.utils.data.")  # take values of the configuration after the model is built
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _ENVIRONMENT = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -41,6 +44,10 @@ def mendable(error: BaseException) -> str | None:
             return one_line(f"W&B: {cause} Say --run.wandb offline to train without a server.")
         if isinstance(cause, RuntimeError) and str(cause).startswith("Error(s) in loading state_dict"):
             return one_line(f"the checkpoint is of another model. {cause}")
+        if isinstance(cause, UnpicklingError):
+            return (
+                "the checkpoint holds more than tensors and plain values. Reading it could run code, so it is not read."
+            )
     return None
 
 
@@ -64,6 +71,8 @@ def configuring() -> Iterator[None]:
             raise
         if isinstance(error, UnicodeDecodeError):
             raise UserError(f"a configuration file is not text in UTF-8: {error}") from error
+        if _UNCHECKED_GROUP.search(str(error)):  # the one thing that jsonargparse lets pass, and then stumbles over
+            raise UserError("a group of keys is given as an empty list. Give a mapping, or leave it out.") from error
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise UserError(kind + one_line(error)) from error
 

@@ -95,6 +95,12 @@ class DropoutCLI(LightningCLI):
         """Only what was typed: the parsers of the other commands would take three times as long to build."""
         return {self.asked: LightningCLI.subcommands()[self.asked]}
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        # Lightning's own default would run code in a checkpoint that comes from a URL.
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.set_defaults({"weights_only": True})
+        return parser
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the options ``run.*``."""
         parser.add_class_arguments(Run, "run")
