@@ -88,9 +88,18 @@ def attention(
     half = math.sqrt(q.shape[-1] ** -0.5 if scale is None else scale)
     scores = (q * half) @ (k * half).transpose(-2, -1)
     if is_causal:
-        causal = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
-        scores = scores.masked_fill(~causal, float("-inf"))
+        queries, keys = (torch.arange(length, device=q.device) for length in scores.shape[-2:])
+        scores = scores + _bias((queries[:, None] - keys + 1).clamp(0, 1))
     if mask is not None:
-        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+        scores = scores + (_bias(mask) if mask.dtype == torch.bool else mask)
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype)
     return drop(weights, rate, weights.shape) @ v
+
+
+def _bias(visible: Tensor) -> Tensor:
+    """0 where ``visible`` is 1 or True, else minus infinity.
+
+    To be added, and without a boolean on the way: inductor has no vector instructions for those on the CPU, and the
+    backward pass of an addition needs no mask.
+    """
+    return visible.float().log()

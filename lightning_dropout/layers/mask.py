@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lightning_dropout.layers.uniform import uniform
+
 __all__ = ["drop", "keep_mask", "keep_scale"]
 
 
@@ -15,7 +17,10 @@ def keep_mask(shape: Sequence[int], rate: float | Tensor, device: torch.device) 
 
     Drawn in fp32 whatever the input is: uniform numbers in bfloat16 are so coarse that a rate of .001 drops .0029.
     """
-    return torch.rand(shape, device=device, dtype=torch.float32) >= rate
+    draws = uniform(shape, device)
+    # As a difference: the compiler takes a comparison of two tensors for a reduction, as a quarter of the bytes come out
+    # of it, and keeps its result for the backward pass.
+    return draws - rate >= 0.0 if isinstance(rate, Tensor) else draws >= rate
 
 
 def keep_scale(rate: float | Tensor) -> float | Tensor:
