@@ -18,8 +18,8 @@ def keep_mask(shape: Sequence[int], rate: float | Tensor, device: torch.device) 
     Drawn in fp32 whatever the input is: uniform numbers in bfloat16 are so coarse that a rate of .001 drops .0029.
     """
     draws = uniform(shape, device)
-    # As a difference: the compiler takes a comparison of two tensors for a reduction, as a quarter of the bytes come out
-    # of it, and keeps its result for the backward pass.
+    # As a difference: a quarter of the bytes come out of a comparison of two tensors, so that the compiler takes it for
+    # a reduction and keeps its result for the backward pass.
     return draws - rate >= 0.0 if isinstance(rate, Tensor) else draws >= rate
 
 

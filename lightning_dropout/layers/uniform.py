@@ -41,10 +41,10 @@ def _mixed(bits: Tensor) -> Tensor:
     """A permutation of the numbers of 32 bits that looks random; shifts and constants by C. Wellons ("lowbias32")."""
     bits = (bits ^ _shifted(bits, 16)) * 0x7FEB352D
     bits = (bits ^ _shifted(bits, 15)) * -0x7B935975
-    mixed: Tensor = bits ^ _shifted(bits, 16)
-    return mixed
+    return bits ^ _shifted(bits, 16)
 
 
 def _shifted(bits: Tensor, by: int) -> Tensor:
     """Shifted right, with zeros from the left: the shift of a signed number fills with its sign."""
-    return (bits >> by) & (2 ** (_NUM_BITS - by) - 1)
+    shifted: Tensor = (bits >> by) & (2 ** (_NUM_BITS - by) - 1)
+    return shifted
