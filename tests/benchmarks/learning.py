@@ -69,7 +69,7 @@ ARCHITECTURES = {
     "GPT-2 form, nanoGPT's learning rate": (GPT2, NANOGPT_LR),
     "GPT-2 form": (GPT2, 3e-3),
     "Llama form, nanoGPT's learning rate": ({}, NANOGPT_LR),
-    "Llama form": ({}, 3e-3),
+    "Llama form": ({}, 2e-3),
 }
 SCHEDULES = ("constant", "early", "late", "curriculum", "adaptive")
 NONE = "Llama form"
