@@ -138,4 +138,5 @@ def _names_in(module: str) -> list[str]:
 
 
 def _destinations(parser: ArgumentParser) -> list[str]:
-    return [action.dest for action in parser._actions if action.dest not in ("help", "print_config", "print_shtab")]
+    asides = ("help", "print_config", "print_shtab")
+    return [action.dest for action in parser._actions if action.dest.rpartition(".")[2] not in asides]

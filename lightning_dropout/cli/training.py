@@ -122,6 +122,10 @@ class DropoutCLI(LightningCLI):
         config = self.config[self.config["subcommand"]]
         if not isinstance(config.trainer, Namespace):
             raise UserError(f"trainer: found {config.trainer!r}. Give a mapping of its keys.")
+        if not 0 <= int(config.seed_everything or 0) < 2**32:
+            raise UserError(
+                f"seed_everything: found {config.seed_everything}. Give a whole number from 0 to 2**32 - 1."
+            )
         if refusal is not None and links.unanswered(config):
             raise refusal
         links.complete(config)

@@ -26,6 +26,8 @@ def refused(arguments, capfd, place):
         ("--model.network.dropout.embb=0", "has no option 'dropout.embb'. Did you mean 'dropout.emb'?"),
         ("--trainer.max_epochs=three", "trainer.max_epochs: found 'three'. Give a whole number or null."),
         ("--seed_everything=x", "seed_everything: found 'x'. Give true, false or a whole number."),
+        ("--seed_everything=-1", "seed_everything: found -1. Give a whole number from 0 to 2**32 - 1."),
+        ("--data.seed=-1", "TextData(seed): found -1. Give a whole number from 0 on."),
         ("--trainer.precision=7", "trainer.precision: found 7. Give 64, 32, 16, 'transformer-engine', "),
         ("--trainer.callbacks.schedule=foo", "trainer.callbacks.schedule: found 'foo'. Give a Schedule, a number or a"),
         ("--trainer.callbacks.schedule=Earl", "trainer.callbacks.schedule: found 'Earl'. Did you mean 'Early'?"),
@@ -122,6 +124,14 @@ def test_a_group_that_holds_no_keys(group, message, value, workplace, capfd):
 def test_what_a_library_refuses(optimizer, message, workplace, tiny, capfd):
     (workplace / "more.yaml").write_text(f"optimizer: {optimizer}")
     assert message in refused(["char-lm", *tiny, "--config=more.yaml"], capfd, workplace)
+
+
+def test_a_group_that_is_an_empty_list(workplace, capfd):
+    mlp = "{class_path: lightning_dropout.MLP, init_args: {num_inputs: 1, num_outputs: 1, dropout: []}}"
+    (workplace / "own.yaml").write_text(
+        f"model: {{class_path: lightning_dropout.Regressor, init_args: {{network: {mlp}}}}}"
+    )
+    assert "given as an empty list. Give a mapping, or leave it out." in refused(["own.yaml"], capfd, workplace)
 
 
 def test_a_file_that_is_no_text(workplace, capfd):
