@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from lightning_dropout.data.sources import is_named, load_splits, match_files, readable, stream_column, stream_files
+from lightning_dropout.data.sources import (
+    folder_files,
+    is_on_hub,
+    load_splits,
+    match_files,
+    readable,
+    stream_column,
+    stream_files,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +55,9 @@ class Corpus:
     split: str = "train"
 
     def files(self) -> list[str]:
-        """All files, in order; none if the name is that of a folder or on the hub."""
-        if self.names is None:
-            return _match(f"{_SOTU}*")
-        return [] if self._dataset is not None else [file for name in self.names for file in _match(name)]
+        """All files, in order; none of a dataset on the hub."""
+        part = self._part()
+        return part if isinstance(part, list) else []
 
     def key(self) -> dict[str, Any]:
         """What the text depends on, as far as it can be known without reading it."""
@@ -60,9 +66,7 @@ class Corpus:
 
     def validation(self) -> Corpus | None:
         """That of the validation split, where a folder or a dataset on the hub has one."""
-        if self._dataset is None or "validation" not in load_splits(self._dataset, owner="TextData", streaming=True):
-            return None
-        return replace(self, split="validation", max_chars=None)
+        return replace(self, split="validation", max_chars=None) if "validation" in self._splits() else None
 
     def without_last_files(self, fraction: float) -> tuple[Corpus, Corpus]:
         """All but the last ``fraction`` of the files, and these.
@@ -99,12 +103,10 @@ class Corpus:
 
     def _documents(self) -> Iterator[str]:
         files = self.files()
-        if not files and self._dataset is None:
-            return
         num_read = 0
         try:
             rows = self._rows()
-            with self._readable():
+            with readable(", ".join(map(str, self.names or [])), owner="TextData"):
                 for row in rows:
                     yield document_text(row)
                     num_read += 1
@@ -115,23 +117,27 @@ class Corpus:
             ) from None
 
     def _rows(self) -> Any:
-        if self._dataset is None:
-            return stream_files(self.files(), self.text_column, owner="TextData")
-        splits = load_splits(self._dataset, owner="TextData", streaming=True)
+        part = self._part()
+        if isinstance(part, list):
+            return stream_files(part, self.text_column, owner="TextData") if part else []
+        return stream_column(part, self.text_column, owner="TextData")
+
+    def _part(self) -> Any:
+        splits = self._splits()
         if self.split not in splits:
-            found = ", ".join(splits)
-            raise ValueError(f"TextData(files={self._dataset!r}): found the splits {found}, and no {self.split!r}.")
-        return stream_column(splits[self.split], self.text_column, owner="TextData")
+            raise ValueError(
+                f"TextData(files={self.names}): found the splits {', '.join(splits)}, and no {self.split!r}."
+            )
+        return splits[self.split]
 
-    def _readable(self) -> AbstractContextManager[None]:
-        return readable(self._dataset or ", ".join(map(str, self.names or [])), owner="TextData")
-
-    @property
-    def _dataset(self) -> str | None:
-        """The folder or hub name, if that is what was given."""
-        if self.names is None or len(self.names) != 1 or match_files(self.names[0]) or not is_named(self.names[0]):
-            return None
-        return self.names[0]
+    def _splits(self) -> Mapping[str, Any]:
+        """Files by split, or rows by split of a dataset on the hub."""
+        names = [f"{_SOTU}*"] if self.names is None else self.names
+        if len(names) == 1 and is_on_hub(names[0]):
+            return load_splits(names[0], owner="TextData", streaming=True)
+        if len(names) == 1 and os.path.isdir(os.path.expanduser(names[0])):
+            return folder_files(names[0], owner="TextData")
+        return {"train": [file for name in names for file in _match(name)]}
 
 
 def document_text(row: Mapping[str, Any]) -> str:

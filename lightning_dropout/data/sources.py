@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "find_column",
-    "is_named",
+    "folder_files",
+    "is_on_hub",
     "load_frames",
     "load_splits",
     "match_files",
@@ -45,7 +46,7 @@ def load_splits(path: str, *, owner: str, streaming: bool = False) -> dict[str, 
     """
     if files := match_files(path):
         return {"train": _load(files, owner, streaming=streaming, **_builder(files, owner))}
-    if not is_named(path):
+    if not (is_on_hub(path) or os.path.isdir(os.path.expanduser(path))):
         raise FileNotFoundError(
             f"{owner}: {path!r} is not there. Give a file, a glob, a folder, or the name of a dataset on the hub, "
             "'owner/name'."
@@ -102,9 +103,22 @@ def match_files(pattern: str) -> list[str]:
     return sorted(filter(os.path.isfile, glob.glob(pattern, recursive=True)))
 
 
-def is_named(path: str) -> bool:
-    """Whether ``datasets`` knows what to do with it: a folder, or what may be a name on the hub."""
-    return os.path.isdir(os.path.expanduser(path)) or _HUB_NAME.fullmatch(path) is not None
+def is_on_hub(path: str) -> bool:
+    """Whether it may be the name of a dataset on the hub, because it is none on disk."""
+    return _HUB_NAME.fullmatch(path) is not None and not os.path.exists(path.partition("/")[0])
+
+
+def folder_files(folder: str, *, owner: str) -> dict[str, list[str]]:
+    """The files of a folder by split, as ``datasets`` finds them by their names.
+
+    Raises:
+        ValueError: If it finds none.
+    """
+    from datasets import load_dataset_builder
+
+    with readable(folder, owner=owner), TemporaryDirectory() as cache:
+        files = load_dataset_builder(os.path.expanduser(folder), cache_dir=cache).config.data_files
+        return {str(split): list(map(str, files[split])) for split in files}
 
 
 def find_column(columns: Sequence[str], name: str, *, owner: str, argument: str) -> str:

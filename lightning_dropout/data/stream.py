@@ -81,7 +81,8 @@ class WindowStream(IterableDataset[tuple[Tensor, Tensor]]):
 class StreamLoader:
     """A fixed number of batches of a stream per epoch, which a resumed Trainer continues after the last one consumed.
 
-    What was consumed is read again and left out. The Trainer's own count of batches says how much that is.
+    What was consumed is read again and left out. The Trainer's own count of batches says how much that is, so a
+    checkpoint needs nothing of the loader, which is stateful only because the Trainer asks for that.
 
     Args:
         stream: Where the samples come from.
@@ -104,4 +105,13 @@ class StreamLoader:
         trainer, num_consumed = self.trainer, 0
         if trainer is not None and trainer.training and trainer.train_dataloader is self:
             num_consumed = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        yield from islice(DataLoader(self.sampler, **self._options), num_consumed, self.num_batches)
+        # Without a generator every new iterator would draw from the global random state.
+        batches = DataLoader(self.sampler, generator=torch.Generator().manual_seed(0), **self._options)
+        yield from islice(batches, num_consumed, self.num_batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take nothing."""
