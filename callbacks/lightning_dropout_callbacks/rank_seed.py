@@ -28,6 +28,14 @@ class RankSeed(Callback):
     and on the CPU, whose generator shuffles data too, it gets its state back after the batch. Data that is shuffled by
     that generator gets an order of its own, a function of (seed, epoch).
 
+    With the data modules of this package, or other loaders that save their position, a run resumed from a checkpoint
+    is then the run that was not interrupted, bit for bit. For this, a checkpoint counts as done what is done: a batch
+    or a validation in the works begins again. No checkpoint holds gradients, so within an accumulation window
+    checkpoint callbacks wait for its end; what they then save has made one optimizer step more than what was
+    validated, unless validations fall on the ends of windows. What is saved in a window after all, by an exception or
+    by ``trainer.save_checkpoint``, begins again with the window, whose batches running statistics then see twice. One
+    thing stays: with ``max_steps``, Lightning 2.6 counts an epoch twice after a save at its very end.
+
     Args:
         seed: By default that of ``seed_everything``, else 0.
 

@@ -116,6 +116,18 @@ def test_a_run_goes_on_from_what_an_exception_left(hook: str, error: BaseExcepti
     ]
 
 
+def test_a_resumed_run_can_be_resumed(tmp_path: Path) -> None:
+    settings = SETTINGS["adaptive"]
+    whole = fit(tmp_path, **settings)
+    in_validation = Failing("on_validation_batch_end", Killed())
+    fit(tmp_path, SaveOnException(tmp_path / "failed.ckpt"), in_validation, **settings)
+    saver = Saver(tmp_path)
+    fit(tmp_path, saver, ckpt_path=tmp_path / "failed.ckpt", **settings)
+    for path in saver.num_done:
+        if path.stem.endswith(("on_validation_end", "on_train_batch_end")):
+            assert fit(tmp_path, ckpt_path=path, **settings).continues(whole), path.stem
+
+
 class Normed(LightningModule):
     """Its running statistics see every batch of an accumulation window."""
 
