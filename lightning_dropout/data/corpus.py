@@ -13,15 +13,14 @@ from lightning_dropout.data.sources import (
     is_on_hub,
     load_splits,
     match_files,
-    readable,
-    stream_column,
+    read_texts,
     stream_files,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Corpus", "document_text", "sotu_table"]
+__all__ = ["Corpus", "sotu_table"]
 
 # Before a glob on the names of the speeches, such as 1861-Lincoln-1.
 _SOTU = "sotu:"
@@ -105,11 +104,9 @@ class Corpus:
         files = self.files()
         num_read = 0
         try:
-            rows = self._rows()
-            with readable(", ".join(map(str, self.names or [])), owner="TextData"):
-                for row in rows:
-                    yield document_text(row)
-                    num_read += 1
+            for text in read_texts(self._rows(), self.text_column, owner="TextData"):
+                yield text
+                num_read += 1
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"TextData(files): {files[min(num_read, len(files) - 1)]} is not UTF-8 "
@@ -118,9 +115,9 @@ class Corpus:
 
     def _rows(self) -> Any:
         part = self._part()
-        if isinstance(part, list):
-            return stream_files(part, self.text_column, owner="TextData") if part else []
-        return stream_column(part, self.text_column, owner="TextData")
+        if part and isinstance(part, list):
+            return stream_files(part, self.text_column, owner="TextData")
+        return part
 
     def _part(self) -> Any:
         splits = self._splits()
@@ -138,12 +135,6 @@ class Corpus:
         if len(names) == 1 and os.path.isdir(os.path.expanduser(names[0])):
             return folder_files(names[0], owner="TextData")
         return {"train": [file for name in names for file in _match(name)]}
-
-
-def document_text(row: Mapping[str, Any]) -> str:
-    """The text of a row that has nothing else; missing ones are empty."""
-    (text,) = row.values()
-    return "" if text is None else str(text)
 
 
 def sotu_table() -> pd.DataFrame:

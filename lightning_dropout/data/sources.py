@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,8 +21,8 @@ __all__ = [
     "load_frames",
     "load_splits",
     "match_files",
+    "read_texts",
     "readable",
-    "stream_column",
     "stream_files",
 ]
 
@@ -55,7 +55,7 @@ def load_splits(path: str, *, owner: str, streaming: bool = False) -> dict[str, 
 
 
 def stream_files(files: Sequence[str], column: str, *, owner: str) -> Any:
-    """One column of files of one kind, as a ``datasets.IterableDataset``; a file that is no table is one text.
+    """The rows of files of one kind, as a ``datasets.IterableDataset``; a file that is no table is one text.
 
     Raises:
         ValueError: If the files are of several kinds, cannot be read, or have no such column.
@@ -63,19 +63,24 @@ def stream_files(files: Sequence[str], column: str, *, owner: str) -> Any:
     options = _builder(files, owner, other={"path": "text", "sample_by": "document"})
     if options["path"] == "parquet":
         return _stream_parquet(files, column, owner)
-    if options["path"] == "text":
-        column = "text"
-    return stream_column(_load(files, owner, streaming=True, **options), column, owner=owner)
+    rows = _load(files, owner, streaming=True, **options)
+    return rows.rename_column("text", column) if options["path"] == "text" and column != "text" else rows
 
 
-def stream_column(rows: Any, column: str, *, owner: str) -> Any:
-    """One column of a ``datasets.IterableDataset``.
+def read_texts(rows: Iterable[Mapping[str, Any]], column: str, *, owner: str) -> Iterator[str]:
+    """One column of rows; missing texts are empty.
 
     Raises:
-        ValueError: If there is no such column.
+        ValueError: If there is no such column, or the rows cannot be read.
     """
-    columns = rows.column_names or list(next(iter(rows), {column: None}))
-    return rows.select_columns([find_column(columns, column, owner=owner, argument="text_column")])
+    iterator = iter(rows)
+    while True:
+        with readable(owner=owner):
+            row = next(iterator, None)
+        if row is None:
+            return
+        text = row[find_column(list(row), column, owner=owner, argument="text_column")]
+        yield "" if text is None else str(text)
 
 
 def load_frames(path: str, *, owner: str) -> dict[str, pd.DataFrame]:
@@ -133,7 +138,7 @@ def find_column(columns: Sequence[str], name: str, *, owner: str, argument: str)
 
 
 @contextmanager
-def readable(path: str, *, owner: str) -> Iterator[None]:
+def readable(path: str | None = None, *, owner: str) -> Iterator[None]:
     """Say in one line what ``datasets`` could not read.
 
     Raises:
@@ -147,8 +152,9 @@ def readable(path: str, *, owner: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, DatasetGenerationError) as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
-        where = "" if os.path.exists(path) else ", on disk or on the hub"
-        raise ValueError(f"{owner}: {path!r} cannot be read{where} ({reason}).") from error
+        what = "data" if path is None else repr(path)
+        where = "" if path is None or os.path.exists(path) else ", on disk or on the hub"
+        raise ValueError(f"{owner}: {what} cannot be read{where} ({reason}).") from error
 
 
 def _load(names: Sequence[str], owner: str, *, streaming: bool, **options: Any) -> Any:

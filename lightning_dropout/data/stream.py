@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_dropout.data.corpus import document_text
+from lightning_dropout.data.sources import read_texts
 from lightning_dropout.data.token_file import encode
 from lightning_dropout.data.tokenizers import Tokenizer
 
@@ -30,15 +30,18 @@ class WindowStream(IterableDataset[tuple[Tensor, Tensor]]):
     What comes depends on (seed, epoch) and on the part of the documents that ``rows`` gives, and on nothing else.
 
     Args:
-        rows: A ``datasets.IterableDataset`` of one column, split by rank and with its files shuffled.
-        tokenizer: Makes token ids of them.
+        rows: A ``datasets.IterableDataset``, split by rank and with its files shuffled.
+        tokenizer: Makes token ids of texts.
+        column: The column of texts.
         context_length: Tokens in an input.
         buffer_size: Windows among which one is drawn.
         seed: Non-negative.
     """
 
-    def __init__(self, rows: Any, tokenizer: Tokenizer, *, context_length: int, buffer_size: int, seed: int) -> None:
-        self.rows, self.tokenizer = rows, tokenizer
+    def __init__(
+        self, rows: Any, tokenizer: Tokenizer, *, column: str, context_length: int, buffer_size: int, seed: int
+    ) -> None:
+        self.rows, self.column, self.tokenizer = rows, column, tokenizer
         self.context_length, self.buffer_size, self.seed = context_length, buffer_size, seed
         self.epoch = 0
 
@@ -70,7 +73,8 @@ class WindowStream(IterableDataset[tuple[Tensor, Tensor]]):
 
     def _windows(self) -> Iterator[Any]:
         rest = np.empty(0, np.int64)
-        for ids in encode((f"\n\n{document_text(row)}" for row in self.rows), self.tokenizer):
+        texts = read_texts(self.rows, self.column, owner="TextData")
+        for ids in encode((f"\n\n{text}" for text in texts), self.tokenizer):
             ids = np.concatenate([rest, ids])
             num_windows = max(len(ids) - 1, 0) // self.context_length
             for start in range(0, num_windows * self.context_length, self.context_length):

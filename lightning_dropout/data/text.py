@@ -250,6 +250,7 @@ class TextData(LightningDataModule):
         stream = WindowStream(
             self._train.shuffled(seed=self.seed, **ranks(self.trainer)),
             self.tokenizer,
+            column=self.text_column,
             context_length=self.context_length,
             buffer_size=self.shuffle_buffer,
             seed=self.seed,
