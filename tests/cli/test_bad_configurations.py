@@ -99,7 +99,7 @@ SNIPPETS = [
     ),
 ]
 EXAMPLES = settings(
-    max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
+    max_examples=180, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
 )
 
 

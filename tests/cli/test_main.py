@@ -39,6 +39,7 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(arguments, message, capsys)
 
 def test_the_module_is_the_same_as_the_script(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["lightning-dropout", "recipes", "list"])
+    monkeypatch.delitem(sys.modules, "lightning_dropout.__main__", raising=False)
     with pytest.raises(SystemExit) as exit:
         runpy.run_module("lightning_dropout", run_name="__main__")
     assert exit.value.code == 0
