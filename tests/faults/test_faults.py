@@ -175,8 +175,9 @@ def traces(*owners: Any) -> list[Any]:
 
 @pytest.fixture(autouse=True)
 def signals() -> Iterator[None]:
-    """Lightning makes the process deaf to interrupts after the first."""
+    """A process in the background is deaf to interrupts, and Lightning makes one so after the first."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
