@@ -36,20 +36,18 @@ class RateVector:
     """
 
     def __init__(self, rates: Sequence[float]) -> None:
-        self._floats = array("d", rates)
-        self.host = (
-            torch.frombuffer(self._floats, dtype=torch.float64) if rates else torch.empty(0, dtype=torch.float64)
-        )
+        self.floats = array("d", rates)
+        self.host = torch.frombuffer(self.floats, dtype=torch.float64) if rates else torch.empty(0, dtype=torch.float64)
         self._copies: dict[torch.device, Tensor] = {}
 
     def __len__(self) -> int:
-        return len(self._floats)
+        return len(self.floats)
 
     def __getitem__(self, index: int) -> float:
-        return self._floats[index]
+        return self.floats[index]
 
     def __setitem__(self, index: int, rate: float) -> None:
-        self._floats[index] = rate
+        self.floats[index] = rate
         for copy in self._copies.values():
             copy[index].fill_(rate)
 
@@ -100,7 +98,7 @@ class LiveRate(nn.Module):
     @property
     def rate(self) -> float:
         """Probability of dropping, in [0, 1]."""
-        return self._rates[self._index]
+        return self._floats[self._index]
 
     @rate.setter
     def rate(self, rate: float) -> None:
@@ -115,11 +113,14 @@ class LiveRate(nn.Module):
     @property
     def idle(self) -> bool:
         """True where ``forward`` has nothing to drop: in eval, and at rate 0 where the running code can know it."""
-        return not self.training or (self.dormant if torch.compiler.is_compiling() else self.rate == 0.0)
+        if not self.training:
+            return True
+        return self.dormant if torch.compiler.is_compiling() else self._floats[self._index] == 0.0
 
     def bind(self, rates: RateVector, index: int, device: torch.device | None = None) -> None:
         """Read the rate from entry ``index`` of ``rates`` from now on."""
         self._rates, self._index = rates, index
+        self._floats = rates.floats  # eager code reads a rate many times a step: without a call, please
         self.host_rate_tensor = rates.on(torch.device("cpu"))[index]
         self.rate_tensor = rates.on(device or torch.device("cpu"))[index]
 
@@ -132,7 +133,7 @@ class LiveRate(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
-        for name in ("_rates", "_index", "rate_tensor", "host_rate_tensor"):
+        for name in ("_rates", "_index", "_floats", "rate_tensor", "host_rate_tensor"):
             del state[name]
         return {**state, "rate": self.rate, "_rate_device": self.rate_tensor.device}
 

@@ -36,10 +36,11 @@ class SelfAttention(nn.Module):
         """Attend within ``x``, ``(batch, length, dim)``, and what is in the cache."""
         batch, length, _ = x.shape
         heads = self.qkv(x).view(batch, length, -1, self.head_dim)
-        qk, v = heads.split_with_sizes((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=2)
         if scope.rotation is not None:
-            qk = rotate(qk, scope.rotation)
-        q, k = qk.split_with_sizes((self.num_heads, self.num_kv_heads), dim=2)
+            qk, v = heads.split_with_sizes((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=2)
+            q, k = rotate(qk, scope.rotation).split_with_sizes((self.num_heads, self.num_kv_heads), dim=2)
+        else:
+            q, k, v = heads.split_with_sizes((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=2)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if cache is not None:
             k, v = cache.append(k, v)
