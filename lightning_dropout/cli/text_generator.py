@@ -11,7 +11,8 @@ import torch
 from lightning_dropout.cli.errors import UserError, configuring
 from lightning_dropout.cli.run_folder import find_checkpoint
 from lightning_dropout.data import TextData
-from lightning_dropout.data.tokenizers import Tokenizer, tokenizer_from_state
+from lightning_dropout.data.tokenizer_choice import tokenizer_from_state
+from lightning_dropout.data.tokenizers import Tokenizer
 from lightning_dropout.models import TextGenerator, Transformer
 from lightning_dropout.modules import LanguageModel
 

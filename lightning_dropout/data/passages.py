@@ -19,7 +19,8 @@ from lightning_dropout.data.sources import find_column, load_frames
 from lightning_dropout.data.split_data import SplitData
 from lightning_dropout.data.splits import split
 from lightning_dropout.data.token_file import learn_tokenizer
-from lightning_dropout.data.tokenizers import Tokenizer, find_tokenizer, tokenizer_from_state
+from lightning_dropout.data.tokenizer_choice import find_tokenizer, tokenizer_from_state
+from lightning_dropout.data.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     import pandas as pd

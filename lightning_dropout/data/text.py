@@ -21,7 +21,8 @@ from lightning_dropout.data.loading import (
 )
 from lightning_dropout.data.stream import StreamLoader, WindowStream
 from lightning_dropout.data.token_file import first_tokens, read_tokens
-from lightning_dropout.data.tokenizers import CharTokenizer, Tokenizer, compare, find_tokenizer, tokenizer_from_state
+from lightning_dropout.data.tokenizer_choice import compare, find_tokenizer, tokenizer_from_state
+from lightning_dropout.data.tokenizers import CharTokenizer, Tokenizer
 from lightning_dropout.data.windows import MappedWindows, TokenFile, Windows, WindowSampler
 
 __all__ = ["TextData"]

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_dropout.data.corpus import Corpus
-from lightning_dropout.data.tokenizers import CharTokenizer, Tokenizer, tokenizer_from_state
+from lightning_dropout.data.tokenizer_choice import tokenizer_from_state
+from lightning_dropout.data.tokenizers import CharTokenizer, Tokenizer
 from lightning_dropout.data.windows import TokenFile
 
 __all__ = ["encode", "first_tokens", "learn_tokenizer", "read_tokens"]

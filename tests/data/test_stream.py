@@ -5,6 +5,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lightning_dropout.callbacks import OverfittingMonitor
 from lightning_dropout.data import TextData
 
 NUM_FILES, NUM_DOCUMENTS = 6, 40  # of which the last file is for validation
@@ -51,7 +52,7 @@ class Reader(LightningModule):
         return self.weight
 
     def validation_step(self, batch, batch_idx):
-        pass
+        self.log("val_loss", batch[0].float().mean())
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
@@ -147,6 +148,12 @@ def test_a_resumed_fit_sees_the_batches_that_were_left(folder, tmp_path):
     for num_steps in (3, 10, 14):
         rest = fit(stream(folder), ckpt_path=tmp_path / f"{num_steps}.ckpt")
         assert rest == whole[num_steps:], num_steps
+
+
+def test_who_measures_on_the_stream_does_not_disturb_it(folder):
+    monitor = OverfittingMonitor(num_train_batches=3, plot=False)
+    assert fit(stream(folder), [monitor], val_check_interval=4) == fit(stream(folder), val_check_interval=4)
+    assert len(monitor.history) == 4
 
 
 def test_workers_share_the_files(folder):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_dropout.data import ByteTokenizer, CharTokenizer, TextData
-from lightning_dropout.data.tokenizers import find_tokenizer, tokenizer_from_state
+from lightning_dropout.data.tokenizer_choice import find_tokenizer, tokenizer_from_state
 
 
 @given(st.text())
