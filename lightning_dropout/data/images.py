@@ -67,6 +67,9 @@ class ImageData(SplitData):
     is none. The order of training is a pure function of (seed, epoch, data-parallel rank), and a checkpoint from the
     middle of an epoch continues there.
 
+    MNIST, its kin and CIFAR are kept in memory. All other images are decoded when they are read, out of files that
+    Hugging Face ``datasets`` maps into memory and keeps in its cache (``HF_HOME``).
+
     Only training is augmented, and every image by (seed, epoch, image): neither the number of workers or ranks nor a
     resumption changes it. It is the order of training that asks for augmented images. Who reads the dataset by plain
     indices, as ``OverfittingMonitor`` does to measure the gap, sees the images as validation would.
