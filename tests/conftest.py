@@ -63,6 +63,7 @@ def run_ranks(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[An
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # the other ranks, too
+                process.wait()
         assert process.returncode == 0, errors[-3000:]
         return [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
 
