@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
         from lightning_dropout.cli.training import launch
 
         overrides = [f"--trainer.{name}={value}" for name, value in trainer.items()]
-        return launch(["fit", "--config", str(path), *overrides, *rest], name=path.stem)
+        return launch(["fit", "--config", str(path), *rest, *overrides], name=path.stem)
 
 
 def _split(arguments: Sequence[str]) -> tuple[str, dict[str, str], list[str]]:
