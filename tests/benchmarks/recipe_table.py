@@ -22,6 +22,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import fill
 from time import time
 from typing import Any
 
@@ -89,6 +90,8 @@ def measure(entry: dict[str, Any], workplace: Path) -> tuple[dict[str, Any], Pat
         raise RuntimeError(f"{entry['command']} ended with {done.returncode}:\n{done.stdout}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     metrics = max(workplace.rglob("metrics.csv"), key=lambda path: path.stat().st_mtime)
+    if metrics.stat().st_mtime < start:
+        raise RuntimeError(f"{entry['command']} wrote no metrics.csv")
     picture = metrics.with_name("overfitting.png")
     measured = {
         **figures(metrics),
@@ -116,9 +119,9 @@ def figures(metrics: Path) -> dict[str, Any]:
 
 
 def quoted(pattern: str, output: str) -> Iterator[str]:
-    """The lines of the output that begin so, each once."""
-    lines = dict.fromkeys(" ".join(line.split()) for line in output.splitlines())
-    yield from (line for line in lines if re.match(pattern, line))
+    """What the lines of the output say from ``pattern`` on, each once."""
+    matches = (re.search(f"{pattern}.*", line) for line in output.splitlines())
+    yield from dict.fromkeys(match[0].rstrip() for match in matches if match)
 
 
 def shrink(picture: Path, target: Path) -> None:
@@ -144,7 +147,7 @@ def table(entries: Iterable[dict[str, Any]]) -> str:
     )
     if any(is_cpu_time(entry) for entry in entries):
         notes += " Times with a star are CPU time, on one thread per process: the cores were busy with other work."
-    parts = [INTRODUCTION + "\n".join(lines), notes]
+    parts = [INTRODUCTION + "\n".join(lines), fill(notes, 120)]
     for entry in entries:
         says = entry["measured"].get("says", [])
         if says:
