@@ -64,7 +64,8 @@ class SiteDriver:
         self._writer = SiteWriter(sites, model=model, owner=owner)
         self._base_ranges = {name: _range(list(group.base_rates().values())) for name, group in sites.groups().items()}
         groups = ", ".join(f"{name} ({len(group)})" for name, group in sites.groups().items())
-        rank_zero_info(f"{owner} drives {len(sites)} dropout sites: {groups}.")
+        noun = "site" if len(sites) == 1 else "sites"
+        rank_zero_info(f"{owner} drives {len(sites)} dropout {noun}: {groups}.")
 
     def write(self, value: float) -> None:
         """Give the sites their rates."""
