@@ -20,7 +20,7 @@ from lightning.pytorch import seed_everything
 
 from tests.benchmarks import studies
 from tests.benchmarks.runs import Figures, Run, complete, finish, parser, table
-from tests.benchmarks.studies import REGULARIZERS, SCHEDULES
+from tests.benchmarks.studies import BATCH_NORM, REGULARIZERS, SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,7 @@ STUDIES = {
     ),
     "batch norm": Study(
         studies.batch_norm,
-        (
-            "none",
-            "after the activation",
-            "right after batch norm",
-            "right before batch norm",
-            "on the pooled features",
-        ),
+        tuple(BATCH_NORM),
         ("loss", "accuracy"),
         "MNIST, 1,000 images, CNN: where dropout stands to batch norm",
     ),

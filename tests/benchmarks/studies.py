@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_dropout import (
@@ -23,6 +24,7 @@ from lightning_dropout import (
     TextData,
     Transformer,
     TransformerDropout,
+    find_sites,
 )
 from lightning_dropout.callbacks import AdaptiveDropout, DropoutScheduler, OverfittingMonitor
 from lightning_dropout.layers import Dropout2d
@@ -152,20 +154,36 @@ def regularizers(method: str, seed: int, epochs: Callable[[int], int]) -> Figure
     return fit(model, digits(seed), callbacks, num_epochs=epochs(30))
 
 
+class FreshStatistics(Callback):
+    """Takes the statistics of batch norm again with dropout off, as they are where the network is used."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with find_sites(pl_module).override(0.0):
+            update_bn(cast(Any, trainer.train_dataloader), cast(nn.Module, pl_module.network))
+
+
+BATCH_NORM = {
+    "none": CNNDropout(channel=0.0, head=0.0),
+    "on the pooled features": CNNDropout(channel=0.0, head=0.2),
+    "after the activation": CNNDropout(channel=0.2, head=0.0),
+    "right after batch norm": CNNDropout(channel=0.2, head=0.0, after="norm"),
+    "right before batch norm": CNNDropout(channel=0.0, head=0.0),
+    "after the activation, statistics taken again": CNNDropout(channel=0.2, head=0.0),
+    "no batch norm": CNNDropout(channel=0.0, head=0.0),
+    "no batch norm, after the activation": CNNDropout(channel=0.2, head=0.0),
+}
+
+
 def batch_norm(method: str, seed: int, epochs: Callable[[int], int]) -> Figures:
     """A CNN on MNIST at half its resolution, whose channels are dropped at 0.2 in one of several places."""
-    rates = CNNDropout(channel=0.0, head=0.0)
-    place = {
-        "after the activation": CNNDropout(channel=0.2, head=0.0),
-        "right after batch norm": CNNDropout(channel=0.2, head=0.0, after="norm"),
-        "on the pooled features": CNNDropout(channel=0.0, head=0.2),
-    }
-    network = CNN(1, 10, widths=(16, 32, 32), dropout=place.get(method, rates))
+    has_norm = not method.startswith("no batch norm")
+    network = CNN(1, 10, widths=(16, 32, 32), batch_norm=has_norm, dropout=BATCH_NORM[method])
     if method == "right before batch norm":
         for block in network.blocks:
             block.norm = nn.Sequential(Dropout2d(0.2), cast(nn.Module, block.norm))
+    callbacks = [FreshStatistics()] if method.endswith("statistics taken again") else []
     parts = [(F.avg_pool2d(x.view(-1, 1, 28, 28), 2), y) for x, y in digits(seed)]
-    return fit(Classifier(network, num_classes=10), parts, [], num_epochs=epochs(20))
+    return fit(Classifier(network, num_classes=10, lr=1e-2), parts, callbacks, num_epochs=epochs(40))
 
 
 def characters(dropout: TransformerDropout, num_chars: int, seed: int, num_steps: int) -> Figures:
