@@ -51,21 +51,34 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, scope: Scope, *, cache: LayerCache | None = None) -> Tensor:
         """Transform ``x``, ``(batch, length, dim)``."""
-        branch = self.attention(
-            self._enter(x, self.attention_norm), scope, dropout=self.attn, head_dropout=self.attn_head, cache=cache
+        # What a sublayer returns has no name, so that its memory is free, and in the cache, when the next one runs.
+        hidden = self._leave(
+            x,
+            self.attention(
+                self._enter(x, self.attention_norm), scope, dropout=self.attn, head_dropout=self.attn_head, cache=cache
+            ),
+            self.attention_norm,
+            self.attn_sublayer,
         )
-        hidden = self._leave(x, branch, self.attention_norm, self.attn_sublayer)
         if self.has_context:
-            branch = self.cross_attention(
-                self._enter(hidden, self.cross_attention_norm),
-                scope,
-                dropout=self.cross_attn,
-                head_dropout=self.cross_attn_head,
-                cache=cache,
+            hidden = self._leave(
+                hidden,
+                self.cross_attention(
+                    self._enter(hidden, self.cross_attention_norm),
+                    scope,
+                    dropout=self.cross_attn,
+                    head_dropout=self.cross_attn_head,
+                    cache=cache,
+                ),
+                self.cross_attention_norm,
+                self.cross_attn_sublayer,
             )
-            hidden = self._leave(hidden, branch, self.cross_attention_norm, self.cross_attn_sublayer)
-        branch = self.feed_forward(self._enter(hidden, self.feed_forward_norm), dropout=self.ff)
-        hidden = self._leave(hidden, branch, self.feed_forward_norm, self.ff_sublayer)
+        hidden = self._leave(
+            hidden,
+            self.feed_forward(self._enter(hidden, self.feed_forward_norm), dropout=self.ff),
+            self.feed_forward_norm,
+            self.ff_sublayer,
+        )
         output: Tensor = self.layer(x, hidden)
         return output
 
