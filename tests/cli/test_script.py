@@ -2,6 +2,7 @@ import json
 import textwrap
 
 import pytest
+from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_dropout.cli.main import main
 
@@ -113,6 +114,7 @@ def test_slurm_decides_who_is_who(script, monkeypatch):
     tasks = {"JOB_NAME": "train", "NTASKS": "2", "NTASKS_PER_NODE": "2", "PROCID": "1", "LOCALID": "1", "NODEID": "0"}
     for name, value in {**tasks, "JOB_ID": "7", "NNODES": "1"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # what the trainer sets is undone with it
     said = script("Trainer(**quiet)", "scripts/train.py", "--devices=2", "--accelerator=cpu", "--strategy=ddp")
     assert (said["environment"], said["world_size"]) == ("SLURMEnvironment", 2)
 
