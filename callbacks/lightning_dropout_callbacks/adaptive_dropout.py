@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -90,7 +91,7 @@ class AdaptiveDropout(Callback):
         self._restored: dict[str, Any] | None = None
         self._driver: SiteDriver | None = None
 
-    @property
+    @cached_property  # Lightning asks for it in every hook
     def state_key(self) -> str:
         """Tells several callbacks of one trainer apart by the sites they drive."""
         return self._generate_state_key(sites=self.sites)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -69,7 +70,7 @@ class DropoutScheduler(Callback):
         self.total_epochs = total_epochs
         self._driver: SiteDriver | None = None
 
-    @property
+    @cached_property  # Lightning asks for it in every hook
     def state_key(self) -> str:
         """Tells several schedulers of one trainer apart by the sites they drive."""
         return self._generate_state_key(sites=self.sites)

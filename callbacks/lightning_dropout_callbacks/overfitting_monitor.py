@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class OverfittingMonitor(Callback):
         self._history: list[OverfittingRecord] = []
         self._start_anew()
 
-    @property
+    @cached_property  # Lightning asks for it in every hook
     def state_key(self) -> str:
         """Tells histories on different parts of the data apart."""
         return self._generate_state_key(num_train_batches=self.num_train_batches, seed=self.seed)

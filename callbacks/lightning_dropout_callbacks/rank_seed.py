@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any
 
@@ -14,6 +13,8 @@ from lightning_dropout_callbacks.deferred_saves import DeferredSaves
 from lightning_dropout_callbacks.resume_point import continue_run, correct_logged_step, count_whole_work_only
 
 __all__ = ["RankSeed", "step_seed"]
+
+_MASK = 2**64 - 1
 
 
 class RankSeed(Callback):
@@ -124,8 +125,15 @@ def step_seed(seed: int, batch: int, rank: int) -> int:
         >>> step_seed(0, 7, rank=0) == step_seed(0, 7, rank=1)
         False
     """
-    digest = hashlib.blake2b(b"%d/%d/%d" % (seed, batch, rank), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
+    return _mixed(_mixed(_mixed(seed) ^ batch) ^ rank) >> 1
+
+
+def _mixed(number: int) -> int:
+    """64 bits, all of which depend on all bits of ``number`` (the finalizer of splitmix64, Steele et al. 2014)."""
+    number = (number + 0x9E3779B97F4A7C15) & _MASK
+    number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & _MASK
+    return number ^ (number >> 31)
 
 
 def _data_parallel_rank(trainer: Trainer, pl_module: LightningModule) -> int:
