@@ -122,8 +122,15 @@ def test_a_run_goes_on_from_its_checkpoint_under_what_was_typed(workplace, tiny,
     assert not (workplace / "runs/char-lm/version_2").exists()
 
 
+@pytest.fixture
+def hangup_by_default():
+    handler = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
+    yield
+    signal.signal(signal.SIGHUP, handler)
+
+
 @pytest.mark.parametrize(("callback", "code"), [("HangUp", 129), ("TerminateAtStep", 143)])
-def test_a_signal_loses_nothing_that_was_measured(callback, code, workplace, tiny, this_module):
+def test_a_signal_loses_nothing_that_was_measured(callback, code, workplace, tiny, this_module, hangup_by_default):
     with pytest.raises(SystemExit) as exit:
         main(["run", "char-lm", *tiny, f"--trainer.callbacks+=test_training_callbacks.{callback}"])
     assert exit.value.code == code
