@@ -1,0 +1,249 @@
+"""What all callbacks together cost: training steps, validations, and host work at many sites.
+
+    python -m tests.benchmarks.callback_cost
+
+Fits with all callbacks and fits without any take turns, at training steps of about 1, 5 and 50 ms; the first steps,
+which the mode guard observes, are told apart from all others. Then a model of 10 to 10,000 sites is trained, and what
+the hooks of the callbacks take is measured alone, with the tensor operations that they run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable
+from functools import wraps
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_dropout.callbacks import AdaptiveDropout, DropoutScheduler, RankSeed, default_callbacks
+from lightning_dropout.layers import Dropout
+from lightning_dropout.schedules import Early
+from tests.benchmarks.measure import Figure, Report, milliseconds, parse, ratio, rounds
+
+#: Of the first batches the guard observes two; a third may compare ranks.
+NUM_FIRST = 3
+HOOKS = ("on_train_batch_start", "on_train_batch_end")
+#: Width and batch size for steps of about so many milliseconds, and how many steps a fit has.
+STEPS = {"1 ms": (32, 16, 300), "5 ms": (384, 96, 200), "50 ms": (1024, 384, 30)}
+
+
+class Net(LightningModule):
+    """Two stacks of layers with dropout, for a schedule and for a controller; it logs what most modules log."""
+
+    def __init__(self, stem: nn.Module, scheduled: nn.Module, adapted: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.scheduled, self.adapted = stem, scheduled, adapted
+        self.num_inputs = next(stem.parameters()).shape[1]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = self._loss(*batch)
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val_loss", self._loss(*batch))
+
+    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+        return F.mse_loss(self.adapted(self.scheduled(self.stem(x))), y)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), fused=True)
+
+
+def hidden_layers(width: int) -> Net:
+    def stack() -> nn.Sequential:
+        blocks = [nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.1)) for _ in range(2)]
+        return nn.Sequential(*blocks)
+
+    return Net(nn.Linear(width, width), stack(), stack())
+
+
+def many_sites(num_sites: int, layer: Callable[[float], nn.Module]) -> Net:
+    """Dropout after dropout, at a rate so low that something is left."""
+
+    def stack() -> nn.Sequential:
+        return nn.Sequential(*(layer(1e-4) for _ in range(num_sites // 2)))
+
+    return Net(nn.Linear(4, 4), stack(), stack())
+
+
+def all_callbacks() -> list[Callback]:
+    """All that act in a fit."""
+    return [
+        DropoutScheduler(Early(rate=0.1, until=0.5), sites="scheduled*"),
+        AdaptiveDropout(sites="adapted*"),
+        *default_callbacks(),
+        RankSeed(0),
+    ]
+
+
+class Clock(Callback):
+    """Notes when each training batch starts, and how long validations take."""
+
+    def __init__(self) -> None:
+        self.starts: list[float] = []
+        self.validations: list[float] = []
+        self._validation_start: float | None = None
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.starts.append(time.perf_counter())
+
+    def on_validation_start(self, *_: Any) -> None:
+        self._validation_start = time.perf_counter()
+
+    def on_train_epoch_end(self, *_: Any) -> None:  # comes after the validation and all that callbacks do at its end
+        if self._validation_start is not None:
+            self.validations.append(time.perf_counter() - self._validation_start)
+
+    @property
+    def steps(self) -> list[float]:
+        return [after - before for before, after in pairwise(self.starts)]
+
+
+class HookTimer:
+    """Adds up what the hooks of training steps take, and counts the tensor operations in them."""
+
+    def __init__(self, callbacks: list[Callback]) -> None:
+        self.seconds: list[float] = []
+        self.operations: list[Counter[str]] = []
+        for callback in callbacks:
+            for name in HOOKS:
+                if name in type(callback).__dict__:
+                    setattr(callback, name, self._timed(getattr(callback, name), is_start=name == HOOKS[0]))
+
+    def _timed(self, hook: Callable[..., Any], *, is_start: bool) -> Callable[..., Any]:
+        @wraps(hook)
+        def timed(trainer: Trainer, *args: Any) -> Any:
+            step = trainer.fit_loop.total_batch_idx
+            while len(self.seconds) <= step:
+                self.seconds.append(0.0)
+                self.operations.append(Counter())
+            counts = step % 2 == 1  # counting costs time, so it has steps of its own
+            with _Operations(self.operations[step]) if counts else contextlib.nullcontext():
+                start = time.perf_counter()
+                hook(trainer, *args)
+                self.seconds[step] += time.perf_counter() - start
+
+        return timed
+
+
+class _Operations(TorchDispatchMode):
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()
+        self.counts = counts
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counts[func.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def fit(model: Net, batch_size: int, num_steps: int, callbacks: list[Callback], *, num_validations: int = 0) -> Clock:
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        trainer = Trainer(
+            accelerator="auto",
+            devices=1,
+            max_epochs=num_validations or 1,
+            limit_train_batches=num_steps,
+            limit_val_batches=20 if num_validations else 0,
+            logger=CSVLogger(folder),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            callbacks=[clock, *callbacks],
+        )
+        x = torch.randn(num_steps * batch_size, model.num_inputs)
+        data = DataLoader(TensorDataset(x, torch.randn(len(x), model.num_inputs)), batch_size)
+        trainer.fit(model, data, data if num_validations else None)
+    return clock
+
+
+def step_times(arguments: Namespace) -> list[dict[str, Any]]:
+    rows = []
+    for name, (width, batch_size, num_steps) in STEPS.items():
+        fits: dict[str, list[Clock]] = {"none": [], "all": []}
+        for turn in range(rounds(arguments, 12)):
+            for which in sorted(fits, reverse=turn % 2 == 0):
+                callbacks = all_callbacks() if which == "all" else []
+                fits[which].append(
+                    fit(hidden_layers(width), batch_size, 8 if arguments.quick else num_steps, callbacks)
+                )
+        steps = {
+            which: [statistics.fmean(clock.steps[NUM_FIRST:]) for clock in clocks] for which, clocks in fits.items()
+        }
+        firsts = {which: [sum(clock.steps[:NUM_FIRST]) for clock in clocks] for which, clocks in fits.items()}
+        rows.append(
+            {
+                "steps of about": name,
+                "without callbacks": milliseconds(steps["none"]),
+                "with all": milliseconds(steps["all"]),
+                "of without": ratio(steps["all"], steps["none"]),
+                f"first {NUM_FIRST} without": milliseconds(firsts["none"]),
+                f"first {NUM_FIRST} with all": milliseconds(firsts["all"]),
+            }
+        )
+    return rows
+
+
+def validations(arguments: Namespace) -> list[dict[str, Any]]:
+    """The monitor looks at training batches in every validation; the first includes what is done once."""
+    width, batch_size, _ = STEPS["5 ms"]
+    rows = []
+    for which in ("none", "all"):
+        callbacks = all_callbacks() if which == "all" else []
+        clock = fit(hidden_layers(width), batch_size, 20, callbacks, num_validations=rounds(arguments, 10))
+        rows.append({"callbacks": which, "20 batches of validation": milliseconds(clock.validations)})
+    return rows
+
+
+def host_times(arguments: Namespace) -> list[dict[str, Any]]:
+    rows = []
+    for num_sites in (10, 100) if arguments.quick else (10, 1_000, 10_000):
+        for layer in (Dropout, nn.Dropout):
+            callbacks = all_callbacks()
+            timer = HookTimer(callbacks)
+            fit(many_sites(num_sites, layer), 2, 12 if arguments.quick else 40, callbacks)
+            timed, counted = timer.seconds[NUM_FIRST + 1 :: 2], timer.operations[NUM_FIRST::2]
+            rows.append(
+                {
+                    "sites": num_sites,
+                    "layers": "ours" if layer is Dropout else "nn.Dropout",
+                    "hooks a step": Figure.of([1e6 * seconds for seconds in timed], "us"),
+                    "tensor operations a step": max(sum(counts.values()) for counts in counted),
+                    "of them writes to rates": max(_num_writes(counts) for counts in counted),
+                }
+            )
+    return rows
+
+
+def _num_writes(counts: Counter[str]) -> int:
+    return sum(number for name, number in counts.items() if name.startswith(("fill_", "copy_", "_to_copy")))
+
+
+def main() -> None:
+    arguments = parse(__doc__, "callback_cost")
+    torch.manual_seed(0)
+    report = Report(arguments, callbacks=[type(callback).__name__ for callback in all_callbacks()])
+    report.add("training steps", step_times(arguments))
+    report.add("validations", validations(arguments))
+    report.add("host work", host_times(arguments))
+    report.write()
+
+
+if __name__ == "__main__":
+    main()
