@@ -44,6 +44,8 @@ class SelfAttention(nn.Module):
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if cache is not None:
             k, v = cache.append(k, v)
-        context = head_dropout(dropout(q, k, v, mask=scope.mask, is_causal=scope.is_causal))
+        context = dropout(q, k, v, mask=scope.mask, is_causal=scope.is_causal)
+        if scope.drops:
+            context = head_dropout(context)
         output: Tensor = self.output(context.transpose(1, 2).reshape(batch, length, -1))
         return output

@@ -57,6 +57,7 @@ class Block(nn.Module):
             self.attention(
                 self._enter(x, self.attention_norm), scope, dropout=self.attn, head_dropout=self.attn_head, cache=cache
             ),
+            scope,
             self.attention_norm,
             self.attn_sublayer,
         )
@@ -70,27 +71,34 @@ class Block(nn.Module):
                     head_dropout=self.cross_attn_head,
                     cache=cache,
                 ),
+                scope,
                 self.cross_attention_norm,
                 self.cross_attn_sublayer,
             )
         hidden = self._leave(
             hidden,
-            self.feed_forward(self._enter(hidden, self.feed_forward_norm), dropout=self.ff),
+            self.feed_forward(self._enter(hidden, self.feed_forward_norm), scope, dropout=self.ff),
+            scope,
             self.feed_forward_norm,
             self.ff_sublayer,
         )
-        output: Tensor = self.layer(x, hidden)
+        output: Tensor = self.layer(x, hidden) if scope.drops else hidden
         return output
 
     def _enter(self, x: Tensor, norm: Callable[[Tensor], Tensor]) -> Tensor:
         return norm(x) if self.norm_position == "pre" else x
 
     def _leave(
-        self, x: Tensor, branch: Tensor, norm: Callable[[Tensor], Tensor], dropout: Callable[[Tensor], Tensor]
+        self,
+        x: Tensor,
+        branch: Tensor,
+        scope: Scope,
+        norm: Callable[[Tensor], Tensor],
+        dropout: Callable[[Tensor], Tensor],
     ) -> Tensor:
         if self.norm_position == "sublayer":
             branch = norm(branch)
-        hidden: Tensor = x + self.path(dropout(branch))
+        hidden: Tensor = x + (self.path(dropout(branch)) if scope.drops else branch)
         return norm(hidden) if self.norm_position == "post" else hidden
 
 

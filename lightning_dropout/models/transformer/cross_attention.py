@@ -39,7 +39,9 @@ class CrossAttention(nn.Module):
         q = self.query(x).view(batch, length, -1, self.head_dim).transpose(1, 2)
         read = partial(self._keys_and_values, scope.context.tokens)
         k, v = read() if cache is None else cache.context(read)
-        attended = head_dropout(dropout(q, k, v, mask=scope.context.mask))
+        attended = dropout(q, k, v, mask=scope.context.mask)
+        if scope.drops:
+            attended = head_dropout(attended)
         output: Tensor = self.output(attended.transpose(1, 2).reshape(batch, length, -1))
         return output
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_dropout.models.transformer.config import TransformerConfig
 from lightning_dropout.models.transformer.projection import Projection
+from lightning_dropout.models.transformer.scope import Scope
 
 __all__ = ["FeedForward"]
 
@@ -30,7 +31,7 @@ class FeedForward(nn.Module):
         self.input = Projection(config.dim, hidden_dim if self.activation else 2 * hidden_dim, bias=config.bias)
         self.output = Projection(hidden_dim, config.dim, bias=config.bias)
 
-    def forward(self, x: Tensor, *, dropout: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(self, x: Tensor, scope: Scope, *, dropout: Callable[[Tensor], Tensor]) -> Tensor:
         """Transform each position of ``x``, ``(batch, length, dim)``, on its own."""
         hidden = self.input(x)
         if self.activation is not None:
@@ -38,5 +39,5 @@ class FeedForward(nn.Module):
         else:
             gate, hidden = hidden.chunk(2, dim=-1)
             hidden = F.silu(gate) * hidden
-        output: Tensor = self.output(dropout(hidden))
+        output: Tensor = self.output(dropout(hidden) if scope.drops else hidden)
         return output

@@ -85,7 +85,16 @@ class GenerationMixin(nn.Module):
             if not isinstance(prompt, Tensor) or prompt.dim() != 1 or prompt.is_floating_point():
                 found = f"{prompt.dtype} of {prompt.dim()} dimensions" if isinstance(prompt, Tensor) else repr(prompt)
                 raise ValueError(f"generate() found a prompt that is {found}. Give token ids: whole numbers, in 1-D.")
-        texts = _continue(network, prompts, max_new_tokens, choose, stop_ids, (context, context_mask), on_tokens)
+        texts = _continue(
+            network,
+            prompts,
+            max_new_tokens,
+            choose,
+            stop_ids,
+            (context, context_mask),
+            on_tokens,
+            drops=bool(active),
+        )
         if isinstance(prompt_ids, list):
             return texts
         return texts[0] if prompt_ids.dim() == 1 else _fill(texts)
@@ -100,6 +109,8 @@ def _continue(
     stop_ids: Sequence[int],
     context: tuple[Tensor | None, Tensor | None],
     on_tokens: Callable[[Tensor], None] | None,
+    *,
+    drops: bool,
 ) -> list[Tensor]:
     """Prompts are aligned at their ends, so that all rows write the same column next."""
     width = _check_prompts(prompts, network.config.num_positions)
@@ -108,7 +119,7 @@ def _continue(
     tokens = torch.zeros(len(prompts), width + max_new_tokens, dtype=torch.long, device=device)
     for row, start, prompt in zip(tokens, starts, prompts, strict=True):
         row[start:width] = prompt
-    window = Window(network, tokens, starts, network.prepare_context(*context))
+    window = Window(network, tokens, starts, network.prepare_context(*context), drops=drops)
     stops = torch.tensor(stop_ids, dtype=torch.long, device=device)
     ends = torch.full((len(prompts),), width, device=device)
     running = torch.ones(len(prompts), dtype=torch.bool, device=device)

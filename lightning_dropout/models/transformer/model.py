@@ -180,11 +180,15 @@ class Transformer(GenerationMixin, CheckpointMixin):
         mask: Tensor | None,
         context: Context | None,
         caches: Sequence[LayerCache],
+        drops: bool = True,
     ) -> Tensor:
-        """Logits of the token after ``ids``, ``(batch, vocab)``; the caches hold what stands before them."""
+        """Logits of the token after ``ids``, ``(batch, vocab)``; the caches hold what stands before them.
+
+        ``drops`` says whether any dropout is active.
+        """
         x = self._place(self.embedding(ids), positions)
         is_causal = mask is None and ids.shape[1] > 1
-        scope = Scope(rotation=self._rotation(positions), mask=mask, is_causal=is_causal, context=context)
+        scope = Scope(rotation=self._rotation(positions), mask=mask, is_causal=is_causal, context=context, drops=drops)
         for block, cache in zip(self.blocks, caches, strict=True):
             x = block(x, scope, cache=cache)
         return self._logits(self.norm(x[:, -1]))

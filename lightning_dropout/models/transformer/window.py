@@ -26,11 +26,17 @@ class Window:
     """
 
     def __init__(
-        self, network: Transformer, tokens: Tensor, starts: Sequence[int], context: Context | None = None
+        self,
+        network: Transformer,
+        tokens: Tensor,
+        starts: Sequence[int],
+        context: Context | None = None,
+        *,
+        drops: bool = True,
     ) -> None:
         config = network.config
         self._network, self._tokens, self._starts = network, tokens, list(starts)
-        self._context_length, self._context = config.num_positions, context
+        self._context_length, self._context, self._drops = config.num_positions, context, drops
         self._first = self._end = 0
         capacity = min(tokens.shape[1], config.num_positions)
         self._caches = [LayerCache(capacity) for _ in range(config.num_layers)]
@@ -45,7 +51,12 @@ class Window:
         if max(self._starts) > self._first:
             positions, mask = self._align(columns)
         return self._network.read(
-            self._tokens[:, columns], positions, mask=mask, context=self._context, caches=self._caches
+            self._tokens[:, columns],
+            positions,
+            mask=mask,
+            context=self._context,
+            caches=self._caches,
+            drops=self._drops,
         )
 
     def _slide(self, end: int) -> None:
