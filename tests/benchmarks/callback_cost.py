@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import statistics
 import tempfile
 import time
@@ -151,12 +152,22 @@ class _Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def fit(model: Net, batch_size: int, num_steps: int, callbacks: list[Callback], *, num_validations: int = 0) -> Clock:
+def fit(
+    model: Net,
+    batch_size: int,
+    num_steps: int,
+    callbacks: list[Callback],
+    *,
+    num_validations: int = 0,
+    strategy: str = "auto",
+) -> Clock:
     clock = Clock()
+    num_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         trainer = Trainer(
             accelerator="auto",
-            devices=1,
+            devices=num_ranks,
+            strategy=strategy,
             max_epochs=num_validations or 1,
             limit_train_batches=num_steps,
             limit_val_batches=20 if num_validations else 0,
@@ -167,7 +178,7 @@ def fit(model: Net, batch_size: int, num_steps: int, callbacks: list[Callback], 
             num_sanity_val_steps=0,
             callbacks=[clock, *callbacks],
         )
-        x = torch.randn(num_steps * batch_size, model.num_inputs)
+        x = torch.randn(num_ranks * num_steps * batch_size, model.num_inputs)
         data = DataLoader(TensorDataset(x, torch.randn(len(x), model.num_inputs)), batch_size)
         trainer.fit(model, data, data if num_validations else None)
     return clock
