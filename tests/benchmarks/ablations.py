@@ -12,14 +12,15 @@ the best of .1, 1 and 10 on the validation part with seed 100, which is not repo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from lightning.pytorch import seed_everything
+from rich.table import Table
 
 from tests.benchmarks import studies
-from tests.benchmarks.runs import Figures, Run, complete, finish, parser, table
+from tests.benchmarks.runs import Figures, Results, Run, complete, finish, parser, table
 from tests.benchmarks.studies import BATCH_NORM, REGULARIZERS, SCHEDULES
 
 
@@ -81,6 +82,15 @@ def measure(run: Run, *, quick: bool) -> Figures:
     return STUDIES[run.task].measure(run.method, run.seed, lambda number: 2 if quick else number)
 
 
+def tables(results: Results) -> Iterator[Table]:
+    """One for each study of which every method was run."""
+    for name, study in STUDIES.items():
+        if set(study.methods) <= {run.method for run in results if run.task == name}:
+            yield table(
+                results, name, study.methods, figures=study.figures, baseline=study.methods[0], title=study.title
+            )
+
+
 def main(argv: list[str] | None = None) -> None:
     arguments = parser(__doc__, "ablations")
     arguments.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES), metavar="STUDY")
@@ -92,12 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         for method in STUDIES[name].methods
     ]
     results = complete(runs, partial(measure, quick=options.quick), path=options.runs, num_workers=options.workers)
-    tables = [
-        table(results, name, study.methods, figures=study.figures, baseline=study.methods[0], title=study.title)
-        for name, study in STUDIES.items()
-        if name in options.studies
-    ]
-    finish(options, results, *tables)
+    finish(options, results, *tables(results))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ The defaults were chosen by ``adaptive_constants.py``, on other tasks and other 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 from statistics import mean
 
@@ -71,12 +72,23 @@ def excess(results: Results, task: str, method: str) -> float:
     return loss(method) / min(map(loss, fixed)) - 1.0
 
 
-def excesses(results: Results, tasks: list[str], methods: list[str]) -> Table:
+def excesses(results: Results, tasks: Sequence[str], methods: Sequence[str]) -> Table:
     grid = Table("method", *tasks, "mean", "worst", title="loss above that of the best fixed rate")
     for method in methods:
         values = [excess(results, task, method) for task in tasks]
         grid.add_row(method, *(f"{value:+.1%}" for value in (*values, mean(values), max(values))))
     return grid
+
+
+def tables(results: Results, tasks: Sequence[str], methods: Sequence[str]) -> Iterator[Table]:
+    """The sweep of each task, then what every controller loses against the best of the sweep."""
+    for task in tasks:
+        done = [method for method in methods if pick(results, task, method, "loss")]
+        yield table(results, task, done, figures=["loss"], baseline=done[0], title=task)
+    swept = [task for task in tasks if any(run.task == task and run.method in FIXED for run in results)]
+    controlled = [name for name in CONTROLLED if all(pick(results, task, name, "loss") for task in swept)]
+    if controlled and swept:
+        yield excesses(results, swept, controlled)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -89,13 +101,7 @@ def main(argv: list[str] | None = None) -> None:
     ]
     measured = partial(measure, num_epochs=5 if options.quick else None)
     results = complete(runs, measured, path=options.runs, num_workers=options.workers)
-    tables = [
-        table(results, task, options.methods, figures=["loss"], baseline=options.methods[0], title=task)
-        for task in options.tasks
-    ]
-    if set(options.methods) > set(CONTROLLED):
-        tables.append(excesses(results, options.tasks, list(CONTROLLED)))
-    finish(options, results, *tables)
+    finish(options, results, *tables(results, options.tasks, options.methods))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ starts there and reads the validation split as early stopping would; nothing els
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,12 +28,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from rich.table import Table
 from torch import Tensor, nn
 
 from lightning_dropout import LanguageModel, TextData, Transformer, TransformerDropout
 from lightning_dropout.callbacks import AdaptiveDropout, DropoutScheduler, OverfittingMonitor
 from lightning_dropout.schedules import Curriculum, Early, Late
-from tests.benchmarks.runs import Figures, Run, complete, finish, parser, table
+from tests.benchmarks.runs import Figures, Results, Run, complete, finish, parser, table
 
 GPT2: dict[str, Any] = {
     "position": "learned",
@@ -182,6 +184,17 @@ def measure_lr(run: Run, *, file: Path, shape: Shape) -> Figures:
     return train(form, run.seed, file=file, shape=shape, lr=float(lr), max_chars=num_train)
 
 
+def tables(results: Results, shape: str) -> Iterator[Table]:
+    """Architectures apart from schedules, of what was run."""
+    figures = ["loss", "final loss"] if shape == "gpu" else ["loss"]
+    done = {run.method for run in results if run.task == shape}
+    for title, rows in (("architectures, no dropout", ARCHITECTURES), ("schedules", (NONE, *SCHEDULES))):
+        methods = [row for row in rows if row in done]
+        if methods:
+            title = f"{shape} shape: {title}"
+            yield table(results, shape, methods, figures=figures, baseline=methods[0], title=title)
+
+
 def main(argv: list[str] | None = None) -> None:
     arguments = parser(__doc__, "learning")
     arguments.add_argument("file", type=Path, help="the text")
@@ -204,13 +217,7 @@ def main(argv: list[str] | None = None) -> None:
     methods = options.methods or [*ARCHITECTURES, *SCHEDULES]
     runs = [Run(shape, method, seed) for seed in range(options.seeds) for method in methods]
     results = complete(runs, partial(measure, file=options.file), path=options.runs, num_workers=options.workers)
-    tables = []
-    for title, rows in (("architectures, no dropout", list(ARCHITECTURES)), ("schedules", [NONE, *SCHEDULES])):
-        chosen = [row for row in rows if row in methods]
-        if chosen:
-            figures = ["loss", "final loss"] if shape == "gpu" else ["loss"]
-            tables.append(table(results, shape, chosen, figures=figures, baseline=chosen[0], title=f"{shape}: {title}"))
-    finish(options, results, *tables)
+    finish(options, results, *tables(results, shape))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class Report:
         columns = list(dict.fromkeys(name for row in rows for name in row))
         table = Table(*columns, title=title, title_justify="left")
         for row in rows:
-            table.add_row(*(_words(row.get(name)) for name in columns))
+            table.add_row(*(words(row.get(name)) for name in columns))
         Console(width=150).print(table)
 
     def write(self) -> None:
@@ -117,7 +117,7 @@ class Report:
         self._path.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def _words(cell: object) -> str:
+def words(cell: object) -> str:
     if cell is None:
         return ""
     return f"{cell:,.4g}" if isinstance(cell, float) else str(cell)

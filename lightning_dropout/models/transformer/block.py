@@ -13,9 +13,10 @@ from lightning_dropout.models.transformer.cache import LayerCache
 from lightning_dropout.models.transformer.config import TransformerConfig
 from lightning_dropout.models.transformer.cross_attention import CrossAttention
 from lightning_dropout.models.transformer.feedforward import FeedForward
+from lightning_dropout.models.transformer.norm import make_norm
 from lightning_dropout.models.transformer.scope import Scope
 
-__all__ = ["Block", "make_norm"]
+__all__ = ["Block"]
 
 
 class Block(nn.Module):
@@ -100,10 +101,3 @@ class Block(nn.Module):
             branch = norm(branch)
         hidden: Tensor = x + (self.path(dropout(branch)) if scope.drops else branch)
         return norm(hidden) if self.norm_position == "post" else hidden
-
-
-def make_norm(config: TransformerConfig) -> nn.Module:
-    """The normalisation that ``config`` asks for."""
-    if config.norm == "rms":
-        return nn.RMSNorm(config.dim, eps=config.norm_eps)
-    return nn.LayerNorm(config.dim, eps=config.norm_eps, bias=config.bias)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_dropout.layers import Dropout, TokenDropout
-from lightning_dropout.models.transformer.block import Block, make_norm
+from lightning_dropout.models.transformer.block import Block
 from lightning_dropout.models.transformer.cache import LayerCache
 from lightning_dropout.models.transformer.checkpoint import CheckpointMixin
 from lightning_dropout.models.transformer.config import TransformerConfig
@@ -17,6 +17,7 @@ from lightning_dropout.models.transformer.dropout import TransformerDropout
 from lightning_dropout.models.transformer.embedding import ClassToken, make_embedding
 from lightning_dropout.models.transformer.generation import GenerationMixin
 from lightning_dropout.models.transformer.head import make_head, pool
+from lightning_dropout.models.transformer.norm import make_norm
 from lightning_dropout.models.transformer.options import EncoderConfig, PatchConfig, RotaryConfig
 from lightning_dropout.models.transformer.positions import Positions, Rotary, make_positions
 from lightning_dropout.models.transformer.projection import Embedding
