@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_dropout.metrics import FitJudge
 from lightning_dropout.sites import Sites
+from lightning_dropout_callbacks.lean import LeanCallback
 from lightning_dropout_callbacks.overfitting_monitor import OverfittingMonitor
 from lightning_dropout_callbacks.progress import FitProgress, check_length
 from lightning_dropout_callbacks.rate_controller import RateController
@@ -19,7 +20,7 @@ from lightning_dropout_callbacks.site_driver import How, SiteDriver, as_globs, s
 __all__ = ["AdaptiveDropout"]
 
 
-class AdaptiveDropout(Callback):
+class AdaptiveDropout(LeanCallback):
     """Raise the dropout rate while the model memorises, lower it while dropout holds it back, and hold it otherwise.
 
     Decides after every validation from what ``OverfittingMonitor`` measured, so the trainer needs one. The rate rises

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from lightning_dropout.schedules import ScheduleLike, as_schedule
 from lightning_dropout.sites import Sites
+from lightning_dropout_callbacks.lean import LeanCallback
 from lightning_dropout_callbacks.progress import FitProgress, check_length
 from lightning_dropout_callbacks.site_driver import How, SiteDriver, as_globs, select_sites
 
@@ -21,7 +22,7 @@ __all__ = ["DropoutScheduler"]
 _NUM_CHECKED = 101
 
 
-class DropoutScheduler(Callback):
+class DropoutScheduler(LeanCallback):
     """Set dropout rates from a schedule before every training batch.
 
     The rate depends only on training progress, so a resumed run follows the same curve and the checkpoint carries

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from lightning_dropout.sites import find_sites
+from lightning_dropout_callbacks.lean import LeanCallback
 from lightning_dropout_callbacks.run_page import RunPage
 
 __all__ = ["DropoutSummary"]
 
 
-class DropoutSummary(Callback):
+class DropoutSummary(LeanCallback):
     """Print the table of dropout sites at fit start, on one rank.
 
     With a ``WandbLogger`` the sites are in the run's configuration as well, as ``dropout_sites``, and what ``audit``

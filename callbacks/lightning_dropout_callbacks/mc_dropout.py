@@ -8,14 +8,15 @@ from random import Random
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from lightning_dropout.uncertainty import MCPrediction, Task, mc_predict
+from lightning_dropout_callbacks.lean import LeanCallback
 
 __all__ = ["MCDropout"]
 
 
-class MCDropout(Callback):
+class MCDropout(LeanCallback):
     """Let ``trainer.predict`` return predictions with an uncertainty, from several dropout masks.
 
     Every batch goes through the module's own ``predict_step``, which has to return logits or numbers, with dropout on

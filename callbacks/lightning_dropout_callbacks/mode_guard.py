@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_dropout_callbacks.eval_probe import EvalProbe
 from lightning_dropout_callbacks.firing_probe import FiringProbe
+from lightning_dropout_callbacks.lean import LeanCallback
 from lightning_dropout_callbacks.mode_check import ModeCheck
 from lightning_dropout_callbacks.rank_report import settle
 from lightning_dropout_callbacks.run_page import RunPage
@@ -20,7 +21,7 @@ _NUM_FIRST = 2
 _STAGES = {"sanity_check": "validation", "validate": "validation", "test": "test", "predict": "predict"}
 
 
-class ModeGuard(Callback):
+class ModeGuard(LeanCallback):
     """Verify that dropout is on in training and off in evaluation.
 
     - At train start, after every validation and after an exception: no site with a rate above 0 is in eval mode
@@ -85,6 +86,7 @@ class ModeGuard(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start counting anew for a fit; remember the modes before an evaluation of its own."""
+        super().setup(trainer, pl_module, stage)
         if stage == "fit":
             self._start_over()
         else:

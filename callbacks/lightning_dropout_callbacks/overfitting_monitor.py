@@ -7,13 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_dropout.metrics import FitJudge
 from lightning_dropout.metrics.fit_state import FitLabel
 from lightning_dropout.sites import find_sites
 from lightning_dropout_callbacks.gap import compare
+from lightning_dropout_callbacks.lean import LeanCallback
 from lightning_dropout_callbacks.mode_guard import ModeGuard
 from lightning_dropout_callbacks.module_hook import run_after_hook
 from lightning_dropout_callbacks.overfitting_files import OverfittingFiles
@@ -28,7 +29,7 @@ from lightning_dropout_callbacks.trials import Trials
 __all__ = ["OverfittingMonitor"]
 
 
-class OverfittingMonitor(Callback):
+class OverfittingMonitor(LeanCallback):
     """Log the gap between validation and training, with dropout off on both sides, at every validation.
 
     The loss logged in training is inflated by dropout, so its distance to the validation loss hides overfitting just
@@ -151,6 +152,7 @@ class OverfittingMonitor(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse a second monitor; forget the data of the fit before."""
+        super().setup(trainer, pl_module, stage)
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if sum(isinstance(callback, OverfittingMonitor) for callback in callbacks) > 1:
             raise ValueError("The trainer has two OverfittingMonitor callbacks, which log to the same names. Keep one.")

@@ -6,10 +6,11 @@ import os
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_dropout_callbacks.deferred_saves import DeferredSaves
+from lightning_dropout_callbacks.lean import LeanCallback
 from lightning_dropout_callbacks.resume_point import continue_run, correct_logged_step, count_whole_work_only
 
 __all__ = ["RankSeed", "step_seed"]
@@ -17,7 +18,7 @@ __all__ = ["RankSeed", "step_seed"]
 _MASK = 2**64 - 1
 
 
-class RankSeed(Callback):
+class RankSeed(LeanCallback):
     """Seed the device's random numbers before every training batch, differently on every data-parallel rank.
 
     ``seed_everything`` gives all ranks the same seed, and with it the same dropout masks; and a checkpoint holds no
