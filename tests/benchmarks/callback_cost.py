@@ -201,17 +201,14 @@ def step_times(arguments: Namespace) -> list[dict[str, Any]]:
             for which in random.Random(turn).sample(list(fits), len(fits)):
                 steps = 8 if arguments.quick else num_steps
                 fits[which].append(fit(hidden_layers(width), batch_size, steps, CALLBACKS[which]()))
-        means = {
-            which: [statistics.fmean(clock.steps[NUM_FIRST:]) for clock in clocks] for which, clocks in fits.items()
-        }
-        firsts = {which: [sum(clock.steps[:NUM_FIRST]) for clock in clocks] for which, clocks in fits.items()}
-        for which in fits:
+        seconds = {which: [statistics.fmean(clock.steps[NUM_FIRST:]) for clock in done] for which, done in fits.items()}
+        for which, done in fits.items():
             rows.append(
                 {
                     "steps of about": name,
                     "callbacks": which,
-                    "step": milliseconds(means[which]),
-                    "of none": ratio(means[which], means["none"]),
+                    "step": milliseconds(seconds[which]),
+                    "of none": ratio(seconds[which], seconds["none"]),
                     f"first {NUM_FIRST} steps": milliseconds([sum(clock.steps[:NUM_FIRST]) for clock in done]),
                 }
             )
