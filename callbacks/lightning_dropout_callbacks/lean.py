@@ -27,7 +27,15 @@ class LeanCallback(Callback):
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Hide the empty hooks."""
-        for name in _BATCH_HOOKS:
-            if getattr(type(self), name) is getattr(Callback, name):
-                vars(self)[name] = None
+        """Hide the empty hooks, and no others."""
+        for hook in _BATCH_HOOKS:
+            is_empty = getattr(type(self), hook) is getattr(Callback, hook)
+            (self.pass_over if is_empty else self.call_again)(hook)
+
+    def pass_over(self, hook: str) -> None:
+        """Do not have ``hook`` called until ``call_again``."""
+        vars(self)[hook] = None
+
+    def call_again(self, hook: str) -> None:
+        """Have ``hook`` called from now on."""
+        vars(self).pop(hook, None)

@@ -106,6 +106,8 @@ class ModeGuard(LeanCallback):
             self._check_training(trainer, pl_module, "after validation")
         if self._num_batches < _NUM_FIRST or (batch_idx == 0 and self._firing.has_unseen(pl_module)):
             self._firing.start_batch(pl_module)
+        elif self._num_batches >= _NUM_FIRST:
+            self.pass_over("on_train_batch_start")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -124,6 +126,10 @@ class ModeGuard(LeanCallback):
         if trainer.is_last_batch or any(n % every == 0 for n in batches):
             self._modes.remember(pl_module)
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the next batch: there may be sites that have not been observed."""
+        self.call_again("on_train_batch_start")
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the modes after a validation, and compare the ranks."""
         self._firing.report()
@@ -139,6 +145,7 @@ class ModeGuard(LeanCallback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for sites that are left in train mode."""
         self._was_validating = True
+        self.call_again("on_train_batch_start")
         self._modes.check_evaluation(pl_module, _stage(trainer))
         self._react(trainer)
 

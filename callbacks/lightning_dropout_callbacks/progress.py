@@ -40,6 +40,10 @@ class FitProgress:
         self, trainer: Trainer, *, total_steps: int | None = None, total_epochs: int | None = None, needed_by: str
     ) -> None:
         self._manual = not trainer.lightning_module.automatic_optimization
+        loop = trainer.fit_loop.epoch_loop
+        optimizer_steps = loop.automatic_optimization.optim_progress.optimizer.step
+        # Behind trainer.global_step, which looks for it through seven objects: too many for every step.
+        self._counter = loop.batch_progress.total if self._manual else optimizer_steps.total
         self._max_steps = -1
         self._in_epochs = False
         self._total: float
@@ -74,9 +78,7 @@ class FitProgress:
     def _num_done(self, trainer: Trainer) -> int:
         if self._in_epochs:
             return trainer.current_epoch
-        if self._manual:
-            return trainer.fit_loop.epoch_loop.batch_progress.total.completed
-        return trainer.global_step
+        return self._counter.completed
 
     def _after(self, done: int, trainer: Trainer) -> float:
         progress = done / self._total

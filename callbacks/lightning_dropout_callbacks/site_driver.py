@@ -85,8 +85,7 @@ class SiteDriver:
                 if low < high:
                     rates[f"dropout/{name}/min"], rates[f"dropout/{name}/max"] = value * low, value * high
         module.log_dict(rates, on_step=True, on_epoch=False, batch_size=1)
-        if module.trainer.progress_bar_callback is not None:
-            module.log(self._shown, value, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=1)
+        module.log(self._shown, value, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=1)
 
     def release(self) -> None:
         """Give the sites their base rates again and leave them to others."""
