@@ -31,6 +31,13 @@ bench: install
 	$(BIN)/python tests/benchmarks/site_writing.py
 	$(BIN)/python tests/benchmarks/site_finding.py
 	$(BIN)/python tests/benchmarks/uncertainty.py
+	$(BIN)/python -m tests.benchmarks.one_graph
+	$(BIN)/python -m tests.benchmarks.callback_cost
+	$(BIN)/python -m tests.benchmarks.throughput
+	$(BIN)/python -m tests.benchmarks.generation
+	$(BIN)/python -m tests.benchmarks.memory
+	$(BIN)/python -m tests.benchmarks.distributed
+	$(BIN)/python -m tests.benchmarks.publish
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

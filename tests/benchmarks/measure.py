@@ -86,6 +86,7 @@ class Report:
 
     def __init__(self, arguments: Namespace, **settings: Any) -> None:
         self._path: Path | None = arguments.json
+        self._command = f"python -m tests.benchmarks.{arguments.benchmark}"
         self._settings = {**settings, "threads": torch.get_num_threads(), "quick": arguments.quick}
         self._tables: dict[str, list[dict[str, Any]]] = {}
         self._start = time.perf_counter()
@@ -106,7 +107,7 @@ class Report:
         if self._path is None:
             return
         report = {
-            "command": re.sub(r"\S*/", "", f"python -m tests.benchmarks.{self._path.stem}"),
+            "command": self._command,
             "settings": self._settings,
             "seconds": round(time.perf_counter() - self._start),
             "machine": machine(),
@@ -156,6 +157,7 @@ def parse(description: str | None, name: str, **options: Mapping[str, Any]) -> N
     for option, keywords in options.items():
         parser.add_argument(f"--{option.replace('_', '-')}", **keywords)
     arguments = parser.parse_args()
+    arguments.benchmark = name
     if arguments.json is None and not arguments.quick:
         arguments.json = RESULTS / f"{name}.json"
     torch.set_num_threads(arguments.threads)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from lightning_dropout.layers import AttentionDropout
+from lightning_dropout.layers import AttentionDropout, ContextDropout
 from tests.benchmarks.measure import Report, parse
 from tests.benchmarks.peers import GPT2_FORM, Minimal, Shape, TorchEncoder, hugging_face_gpt2, ours
 from tests.benchmarks.throughput import FIVE_SITES, FOUR_SITES, GPU
@@ -108,13 +108,13 @@ def attention(shape: Shape, lengths: tuple[int, ...], device: torch.device, *, q
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         inputs = [torch.randn(size, device=device, dtype=dtype, requires_grad=True) for _ in range(3)]
         row: dict[str, Any] = {"context": length, "all inputs, MiB": sum(x.nbytes for x in inputs) / MIB}
-        for name, rate, is_compiled in (
-            ("off, MiB", 0.0, False),
-            ("on, MiB", shape.rate, False),
-            ("on, compiled, MiB", shape.rate, True),
+        for name, layer, is_compiled in (
+            ("off, MiB", AttentionDropout(0.0), False),
+            ("on the weights, MiB", AttentionDropout(shape.rate), False),
+            ("the same, compiled, MiB", AttentionDropout(shape.rate), True),
+            ("on the context vectors, MiB", ContextDropout(shape.rate), False),
         ):
             torch.compiler.reset()
-            layer = AttentionDropout(rate)
             if is_compiled:
                 layer.compile(backend="aot_eager" if quick else "inductor")
 

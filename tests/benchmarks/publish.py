@@ -31,9 +31,9 @@ seed. `--quick` runs any of them in small.
 MEASURED = ("one_graph", "callback_cost", "throughput", "generation", "memory", "distributed")
 
 
-def page() -> str:
+def page(folder: Path = RESULTS) -> str:
     """The whole of ``README.md``."""
-    return "\n".join([INTRODUCTION, *measured(RESULTS), *learned(RESULTS)])
+    return "\n".join([INTRODUCTION, *measured(folder), *learned(folder)])
 
 
 def measured(folder: Path) -> Iterator[str]:
