@@ -29,13 +29,18 @@ class LeanCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Hide the empty hooks, and no others."""
         for hook in _BATCH_HOOKS:
-            is_empty = getattr(type(self), hook) is getattr(Callback, hook)
-            (self.pass_over if is_empty else self.call_again)(hook)
+            if getattr(type(self), hook) is getattr(Callback, hook):
+                self.pass_over(hook)
+            else:
+                self.call_again(hook)
 
     def pass_over(self, hook: str) -> None:
-        """Do not have ``hook`` called until ``call_again``."""
-        vars(self)[hook] = None
+        """Do not have ``hook`` called until ``call_again``, unless it is somebody else's, who has overridden it."""
+        is_ours = getattr(type(self), hook).__module__.startswith((__package__, "lightning."))
+        if is_ours and hook not in vars(self):
+            vars(self)[hook] = None
 
     def call_again(self, hook: str) -> None:
         """Have ``hook`` called from now on."""
-        vars(self).pop(hook, None)
+        if hook in vars(self) and vars(self)[hook] is None:
+            del vars(self)[hook]

@@ -97,7 +97,7 @@ def _report(options: argparse.Namespace, subject: Subject) -> int:
     console.print(trace.table() if trace.operations or trace.silent else "no dropout")
     for draw in trace.draws:
         console.print(f"Also drew random numbers: {draw}", soft_wrap=True)
-    console.rule(f"{len(audit)} findings of the audit")
+    console.rule(f"{len(audit)} {'finding' if len(audit) == 1 else 'findings'} of the audit")
     console.print(audit.table() if audit else "no findings")
     return len(audit)
 

@@ -95,3 +95,29 @@ def test_a_subclass_may_add_a_hook_and_call_the_one_above_it(fit: Callable[..., 
     counting = Counting(0.3)
     fit(counting)
     assert counting.num_calls == 4
+
+
+def test_hooks_of_others_are_called_in_every_batch(fit: Callable[..., Trainer]) -> None:
+    calls: list[str] = []
+
+    class Guard(ModeGuard):
+        def on_train_batch_start(self, *arguments: Any) -> None:
+            calls.append("subclass")
+            super().on_train_batch_start(*arguments)
+
+    class Monitor(OverfittingMonitor):
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            calls.append("another")
+            super().on_train_batch_end(*arguments)
+
+    seed = RankSeed(0)
+    seed.on_before_zero_grad = lambda *_: calls.append("instance")  # type: ignore[method-assign]
+    fit(Guard(), Monitor(plot=False), seed)
+    assert {name: calls.count(name) for name in calls} == {"subclass": 4, "another": 4, "instance": 4}
+
+
+def test_a_guard_that_was_used_looks_again_in_its_next_fit(fit: Callable[..., Trainer]) -> None:
+    guard = ModeGuard()
+    for _ in range(2):
+        trainer = fit(guard)
+        assert trainer.callbacks[0]._firing.num_batches == 2

@@ -19,17 +19,19 @@ class RMSNorm(nn.RMSNorm):
         True
     """
 
+    eps: float
+
     def __init__(self, dim: int, *, eps: float) -> None:
         super().__init__(dim, eps=eps)
-        self._eps = torch.tensor(eps, device="cpu")
 
     def forward(self, x: Tensor) -> Tensor:
         """Divide each ``(dim,)`` of ``x`` by the root of the mean of its squares."""
-        if torch.compiler.is_compiling() or x.device.type != "cpu" or x.dtype != torch.float32:
+        is_plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.shape[-1:] == self.weight.shape
+        if torch.compiler.is_compiling() or not is_plain:
             return super().forward(x)
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        mean_square = torch.addcmul(self._eps, length, length, value=1.0 / x.shape[-1])
-        return x * mean_square.rsqrt() * self.weight
+        normalized: Tensor = x * (length.square() / x.shape[-1] + self.eps).rsqrt() * self.weight
+        return normalized
 
 
 def make_norm(config: TransformerConfig) -> nn.Module:

@@ -40,3 +40,12 @@ def test_compiled_copied_and_built_without_memory_it_computes_the_same() -> None
         empty = RMSNorm(8, eps=1e-3)
     empty.to_empty(device="cpu").load_state_dict(torchs.state_dict())
     torch.testing.assert_close(empty(x), torchs(x))
+
+
+def test_a_shape_that_does_not_fit_is_refused_and_a_new_epsilon_counts() -> None:
+    ours, torchs = both(torch.float32)
+    with pytest.raises(RuntimeError, match=r"\[\*, ?8\]|8"):
+        ours(torch.randn(4, 1))
+    ours.eps = torchs.eps = 1.0
+    x = torch.randn(2, 8)
+    torch.testing.assert_close(ours(x), torchs(x))
