@@ -197,7 +197,7 @@ def step_times(arguments: Namespace) -> list[dict[str, Any]]:
     rows = []
     for name, (width, batch_size, num_steps) in STEPS.items():
         fits: dict[str, list[Clock]] = {which: [] for which in CALLBACKS}
-        for turn in range(rounds(arguments, 40 if num_steps > 20 else 12)):
+        for turn in range(rounds(arguments, 30 if num_steps > 20 else 10)):
             for which in random.Random(turn).sample(list(fits), len(fits)):
                 steps = 8 if arguments.quick else num_steps
                 fits[which].append(fit(hidden_layers(width), batch_size, steps, CALLBACKS[which]()))
@@ -257,7 +257,6 @@ def main() -> None:
     report.add("training steps", step_times(arguments))
     report.add("validations", validations(arguments))
     report.add("host work", host_times(arguments))
-    report.write()
 
 
 if __name__ == "__main__":

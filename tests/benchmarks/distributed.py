@@ -130,7 +130,6 @@ def main() -> None:
     report = Report(arguments, callbacks=[type(callback).__name__ for callback in all_callbacks()])
     title = "without callbacks / with all, steps of about 5 ms on one process"
     report.add(title, [row(num_ranks, on_ranks(num_ranks, arguments)) for num_ranks in (1, 2)])
-    report.write()
 
 
 if __name__ == "__main__":

@@ -84,7 +84,6 @@ def main() -> None:
     report = Report(arguments, device=device.type)
     for name, shape in (QUICK if arguments.quick else SHAPES).items():
         report.add(name, [row for form in ("GPT-2", "Llama") for row in compare(shape, form, arguments, device)])
-    report.write()
 
 
 if __name__ == "__main__":

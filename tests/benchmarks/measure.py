@@ -82,7 +82,7 @@ def ratio(seconds: Sequence[float], baseline: Sequence[float]) -> Figure:
 
 
 class Report:
-    """Prints tables as they come and writes all of them, with what they ran on, to one JSON file."""
+    """Prints tables as they come and writes all of them, with what they ran on, to one JSON file if asked for one."""
 
     def __init__(self, arguments: Namespace, **settings: Any) -> None:
         self._path: Path | None = arguments.json
@@ -101,9 +101,9 @@ class Report:
         for row in rows:
             table.add_row(*(words(row.get(name)) for name in columns))
         Console(width=150).print(table)
+        self._write()  # what was measured is kept, should the next table fail
 
-    def write(self) -> None:
-        """Write the JSON file, unless none was asked for."""
+    def _write(self) -> None:
         if self._path is None:
             return
         report = {

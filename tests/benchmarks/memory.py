@@ -135,7 +135,6 @@ def main() -> None:
     report = Report(arguments, shape=vars(shape), device=device.type)
     report.add("a training step", training_steps(shape, device, quick=arguments.quick))
     report.add("attention", attention(shape, lengths, device, quick=arguments.quick))
-    report.write()
 
 
 if __name__ == "__main__":

@@ -141,7 +141,6 @@ def main() -> None:
     tokens = shape.tokens()
     for name, build in list(models.items())[: 1 if arguments.quick else None]:
         report.add(name, compare(build, tokens, arguments))
-    report.write()
 
 
 if __name__ == "__main__":

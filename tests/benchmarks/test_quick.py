@@ -106,7 +106,6 @@ def test_a_report_says_what_it_ran_on(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "argv", ["benchmark", "--json", str(tmp_path / "some.json")])
     report = Report(parse("Words.", "some"), size=3)
     report.add("title", [{"name": "x", "time": Figure.of([1.0, 2.0, 3.0], "ms")}])
-    report.write()
     written = json.loads((tmp_path / "some.json").read_text())
     assert written["settings"]["size"] == 3
     assert written["tables"]["title"][0]["time"]["median"] == 2.0

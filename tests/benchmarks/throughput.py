@@ -170,7 +170,6 @@ def main() -> None:
         inputs = torch.randn(size, device=device)
         labels = torch.randint(10, size[:1], device=device)
         report.add(title, compare(builders, inputs, labels, arguments, lambda model: 0.0))
-    report.write()
 
 
 if __name__ == "__main__":
