@@ -145,7 +145,7 @@ class OverfittingMonitor(LeanCallback):
         )
         self._page = RunPage("OverfittingMonitor")
         self._watch = Stopwatch()
-        self._is_due = self._has_news = False
+        self._is_due = self._has_news = self._has_trained = False
         self._num_val_samples: dict[int, int] = {}
         self._files: OverfittingFiles | None = None
         self._unhook: Callable[[], None] | None = None
@@ -171,7 +171,9 @@ class OverfittingMonitor(LeanCallback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """After the first batch since a validation, note what is in train mode."""
-        self._train.note_training(pl_module)
+        if not self._has_trained:
+            self._has_trained = True
+            self._train.note_training(pl_module)
         self.pass_over("on_train_batch_end")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -189,7 +191,7 @@ class OverfittingMonitor(LeanCallback):
     ) -> None:
         """Before the first batch, run ``validation_step`` on the training subset."""
         if self._is_due:
-            self._is_due = False
+            self._is_due = self._has_trained = False
             self.call_again("on_train_batch_end")
             # An index comes here only where validation_step gets one.
             loaders = [None] if dataloader_idx is None else range(len(trainer.num_val_batches))

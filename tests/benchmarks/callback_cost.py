@@ -197,7 +197,7 @@ def step_times(arguments: Namespace) -> list[dict[str, Any]]:
     rows = []
     for name, (width, batch_size, num_steps) in STEPS.items():
         fits: dict[str, list[Clock]] = {which: [] for which in CALLBACKS}
-        for turn in range(rounds(arguments, 30 if num_steps > 20 else 10)):
+        for turn in range(rounds(arguments, 20 if num_steps > 20 else 10)):
             for which in random.Random(turn).sample(list(fits), len(fits)):
                 steps = 8 if arguments.quick else num_steps
                 fits[which].append(fit(hidden_layers(width), batch_size, steps, CALLBACKS[which]()))
