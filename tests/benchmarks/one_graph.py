@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -72,16 +73,16 @@ class Training:
         self._step += 1
 
 
-def nothing(model: nn.Module) -> Write:
+def nothing(model: nn.Module, stack: ExitStack) -> Write:
     return lambda rate: None
 
 
-def through_a_writer(model: nn.Module) -> Write:
+def through_a_writer(model: nn.Module, stack: ExitStack) -> Write:
     active = [site.name for site in find_sites(model) if site.rate > 0]
-    return SiteWriter(find_sites(model).match(*active), model=model).set
+    return stack.enter_context(SiteWriter(find_sites(model).match(*active), model=model)).set
 
 
-def on_every_p(model: nn.Module) -> Write:
+def on_every_p(model: nn.Module, stack: ExitStack) -> Write:
     layers = [module for module in model.modules() if isinstance(module, nn.Dropout)]
 
     def write(rate: float) -> None:
@@ -95,12 +96,19 @@ METHODS = {"nn.Dropout.p set": on_every_p, "constant": nothing, "SiteWriter": th
 
 
 def compare(build: Callable[[], nn.Module], tokens: Tensor, arguments: Namespace) -> list[dict[str, Any]]:
+    with ExitStack() as stack:
+        return _compare(build, tokens, arguments, stack)
+
+
+def _compare(
+    build: Callable[[], nn.Module], tokens: Tensor, arguments: Namespace, stack: ExitStack
+) -> list[dict[str, Any]]:
     num_steps = 3 if arguments.quick else 100
     backend = "aot_eager" if arguments.quick else "inductor"
     rows, compiled = [], {}
     for method, prepare in METHODS.items():
         model = build().train()
-        training = Training(model, tokens, prepare(model), backend=backend, num_steps=num_steps)
+        training = Training(model, tokens, prepare(model, stack), backend=backend, num_steps=num_steps)
         with fresh_cache():
             start = time.perf_counter()
             for _ in range(num_steps):
