@@ -23,8 +23,8 @@ import torch
 from lightning.pytorch import Callback
 from torch.profiler import ProfilerActivity, profile
 
-from tests.benchmarks.callback_cost import NUM_FIRST, STEPS, all_callbacks, fit, hidden_layers
-from tests.benchmarks.measure import Report, milliseconds, parse, ratio, rounds
+from tests.benchmarks.callback_cost import CALLBACKS, NUM_FIRST, STEPS, all_callbacks, fit, hidden_layers
+from tests.benchmarks.measure import Report, milliseconds, parse, ratio, recorded_events, rounds
 
 STEP = "5 ms"
 
@@ -57,9 +57,7 @@ class Collectives(Callback):
 
 
 def num_collectives(recorded: profile) -> int:
-    assert recorded.profiler is not None
-    assert recorded.profiler.kineto_results is not None
-    return sum(event.name().startswith("c10d::") for event in recorded.profiler.kineto_results.events())
+    return sum(event.name().startswith("c10d::") for event in recorded_events(recorded))
 
 
 def measure(quick: bool, num_rounds: int) -> dict[str, Any]:
@@ -70,14 +68,12 @@ def measure(quick: bool, num_rounds: int) -> dict[str, Any]:
     step_seconds: dict[str, list[float]] = {"none": [], "all": []}
     for turn in range(num_rounds):
         for which in sorted(step_seconds, reverse=turn % 2 == 0):
-            callbacks = all_callbacks() if which == "all" else []
-            clock = fit(hidden_layers(width), batch_size, num_steps, callbacks, strategy="ddp")
+            clock = fit(hidden_layers(width), batch_size, num_steps, CALLBACKS[which](), strategy="ddp")
             step_seconds[which].append(statistics.fmean(clock.steps[NUM_FIRST:]))
     counted = {}
     for which in step_seconds:
         counts = Collectives()
-        callbacks = [counts, *(all_callbacks() if which == "all" else [])]
-        fit(hidden_layers(8), 2, 8, callbacks, num_validations=2, strategy="ddp")
+        fit(hidden_layers(8), 2, 8, [counts, *CALLBACKS[which]()], num_validations=2, strategy="ddp")
         counted[which] = {"steps": counts.steps, "validations": counts.validations}
     return {"seconds": step_seconds, "collectives": counted}
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import lightning_dropout as ld
-from tests.benchmarks.measure import Figure, Report, parse, ratio, rounds, take_turns
+from tests.benchmarks.measure import Figure, Report, device_for, parse, ratio, rounds, take_turns
 from tests.benchmarks.peers import GPT2_FORM, Shape, ours
 
 SHAPES = {
@@ -79,7 +79,7 @@ def compare(shape: Shape, form: str, arguments: Namespace, device: torch.device)
 
 def main() -> None:
     arguments = parse(__doc__, "generation")
-    device = torch.device("cuda" if torch.cuda.is_available() and not arguments.quick else "cpu")
+    device = device_for(arguments)
     torch.manual_seed(0)
     report = Report(arguments, device=device.type)
     for name, shape in (QUICK if arguments.quick else SHAPES).items():

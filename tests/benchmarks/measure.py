@@ -22,8 +22,11 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch.profiler import profile
 
 PACKAGES = ("torch", "lightning", "torchmetrics", "transformers", "x-transformers", "lightning-dropout")
+#: Those that talk.
+LIBRARIES = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "torch._dynamo", "transformers")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -168,8 +171,21 @@ def parse(description: str | None, name: str, **options: Mapping[str, Any]) -> N
 def quieten() -> None:
     """Keep the notes and warnings of libraries out of the tables."""
     warnings.filterwarnings("ignore")
-    for library in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "torch._dynamo", "transformers"):
+    for library in LIBRARIES:
         logging.getLogger(library).setLevel(logging.ERROR)
+
+
+def device_for(arguments: Namespace) -> torch.device:
+    """The GPU where there is one, but not for ``--quick``."""
+    return torch.device("cuda" if torch.cuda.is_available() and not arguments.quick else "cpu")
+
+
+def recorded_events(recorded: profile) -> list[Any]:
+    """All that the profiler has noted."""
+    assert recorded.profiler is not None
+    assert recorded.profiler.kineto_results is not None
+    events: list[Any] = recorded.profiler.kineto_results.events()
+    return events
 
 
 def rounds(arguments: Namespace, number: int) -> int:

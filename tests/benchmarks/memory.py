@@ -15,17 +15,26 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from lightning_dropout.layers import AttentionDropout, ContextDropout
-from tests.benchmarks.measure import Report, parse
-from tests.benchmarks.peers import GPT2_FORM, Minimal, Shape, TorchEncoder, hugging_face_gpt2, ours
-from tests.benchmarks.throughput import FIVE_SITES, FOUR_SITES, GPU
+from tests.benchmarks.measure import Report, device_for, parse, recorded_events
+from tests.benchmarks.peers import (
+    FIVE_SITES,
+    FOUR_SITES,
+    GPT2_FORM,
+    GPU,
+    QUICK,
+    Minimal,
+    Shape,
+    TorchEncoder,
+    forward_backward,
+    hugging_face_gpt2,
+    ours,
+)
 
 CPU = Shape(context_length=256)
-QUICK = Shape(num_layers=1, num_heads=2, dim=16, context_length=8, batch_size=2, vocab_size=11)
 MIB = 2**20
 
 
@@ -38,24 +47,10 @@ def peak_bytes(step: Callable[[], object]) -> int:
         return torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         step()
-    assert recorded.profiler is not None
-    assert recorded.profiler.kineto_results is not None
-    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events = [event for event in recorded_events(recorded) if event.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
     sizes: list[int] = [event.nbytes() for event in events]
     return max(accumulate(sizes, initial=0))
-
-
-def training_step(model: nn.Module, inputs: Tensor, targets: Tensor) -> Callable[[], None]:
-    precision: Any = torch.autocast(inputs.device.type, torch.bfloat16, enabled=inputs.is_cuda)
-
-    def step() -> None:
-        with precision:
-            logits = model(inputs)
-            loss = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten())
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
-
-    return step
 
 
 def settled_peak(model: nn.Module, step: Callable[[], object]) -> float:
@@ -83,7 +78,7 @@ def training_steps(shape: Shape, device: torch.device, *, quick: bool) -> list[d
     peaks: dict[tuple[str, str], dict[str, float]] = {}
     for state, rate in (("off", 0.0), ("on", shape.rate)):
         for name, model in models(replace(shape, rate=rate)).items():
-            step = training_step(model.to(device).train(), tokens, targets)
+            step = forward_backward(model.to(device).train(), tokens, targets)
             peaks.setdefault((name, "eager"), {})[state] = settled_peak(model, step)
             torch.compiler.reset()
             model.compile(backend="aot_eager" if quick else "inductor")
@@ -129,7 +124,7 @@ def attention(shape: Shape, lengths: tuple[int, ...], device: torch.device, *, q
 def main() -> None:
     arguments = parse(__doc__, "memory")
     torch.manual_seed(0)
-    device = torch.device("cuda" if torch.cuda.is_available() and not arguments.quick else "cpu")
+    device = device_for(arguments)
     shape = QUICK if arguments.quick else GPU if device.type == "cuda" else CPU
     lengths = (8, 16) if arguments.quick else (1024, 4096, 16384) if device.type == "cuda" else (256, 1024, 4096)
     report = Report(arguments, shape=vars(shape), device=device.type)

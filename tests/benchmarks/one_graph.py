@@ -22,12 +22,20 @@ from torch._inductor.utils import fresh_cache
 from lightning_dropout import SiteWriter, find_sites
 from lightning_dropout.schedules import Linear
 from tests.benchmarks.measure import Report, milliseconds, parse, ratio, rounds, take_turns
-from tests.benchmarks.peers import GPT2_FORM, Shape, TorchEncoder, hugging_face_bert, hugging_face_gpt2, ours
+from tests.benchmarks.peers import (
+    FOUR_SITES,
+    GPT2_FORM,
+    QUICK,
+    Shape,
+    TorchEncoder,
+    hugging_face_bert,
+    hugging_face_gpt2,
+    ours,
+)
 
 SCHEDULE = Linear(0.3, 0.1)
 #: The constant rate is the mean of the schedule: a step at 0.3 takes 2% longer than one at 0.1, whoever sets the rate.
 SHAPE = Shape(num_layers=1, batch_size=8, rate=0.2)
-QUICK = Shape(num_layers=1, num_heads=2, dim=16, context_length=8, batch_size=2, vocab_size=11)
 
 Write = Callable[[float], None]
 
@@ -95,12 +103,7 @@ def on_every_p(model: nn.Module, stack: ExitStack) -> Write:
 METHODS = {"nn.Dropout.p set": on_every_p, "constant": nothing, "SiteWriter": through_a_writer}
 
 
-def compare(build: Callable[[], nn.Module], tokens: Tensor, arguments: Namespace) -> list[dict[str, Any]]:
-    with ExitStack() as stack:
-        return _compare(build, tokens, arguments, stack)
-
-
-def _compare(
+def compare(
     build: Callable[[], nn.Module], tokens: Tensor, arguments: Namespace, stack: ExitStack
 ) -> list[dict[str, Any]]:
     num_steps = 3 if arguments.quick else 100
@@ -137,10 +140,9 @@ def _compare(
 def main() -> None:
     arguments = parse(__doc__, "one_graph")
     shape = QUICK if arguments.quick else SHAPE
-    sites = ("emb", "attn", "attn_sublayer", "ff_sublayer")
     models: dict[str, Callable[[], nn.Module]] = {
         "nn.TransformerEncoder": partial(TorchEncoder, shape),
-        "our Transformer": partial(ours, shape, *sites, **GPT2_FORM),
+        "our Transformer": partial(ours, shape, *FOUR_SITES, **GPT2_FORM),
         "Hugging Face GPT-2": partial(hugging_face_gpt2, shape),
         "Hugging Face BERT": partial(hugging_face_bert, shape),
     }
@@ -148,7 +150,8 @@ def main() -> None:
     report = Report(arguments, shape=vars(shape), schedule=repr(SCHEDULE))
     tokens = shape.tokens()
     for name, build in list(models.items())[: 1 if arguments.quick else None]:
-        report.add(name, compare(build, tokens, arguments))
+        with ExitStack() as stack:
+            report.add(name, compare(build, tokens, arguments, stack))
 
 
 if __name__ == "__main__":

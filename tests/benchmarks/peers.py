@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,26 @@ class Shape:
 
     def tokens(self) -> Tensor:
         return torch.randint(self.vocab_size, (self.batch_size, self.context_length))
+
+
+#: Of GPT-2 small, for a GPU.
+GPU = Shape(num_layers=12, num_heads=12, dim=768, context_length=1024, batch_size=16, vocab_size=50304)
+QUICK = Shape(num_layers=1, num_heads=2, dim=16, context_length=8, batch_size=2, vocab_size=11)
+FOUR_SITES = ("emb", "attn", "attn_sublayer", "ff_sublayer")
+FIVE_SITES = (*FOUR_SITES, "ff")
+
+
+def forward_backward(forward: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor) -> Callable[[], None]:
+    """A forward pass, the loss, and the backward pass; under bf16 autocast on a GPU."""
+    precision = torch.autocast(inputs.device.type, torch.bfloat16, enabled=inputs.is_cuda)
+
+    def run() -> None:
+        with precision:
+            logits = forward(inputs)
+            loss = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten())
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+
+    return run
 
 
 class Peer(nn.Module):
@@ -122,7 +143,7 @@ GPT2_FORM: dict[str, Any] = {
 
 def ours(shape: Shape, *sites: str, **options: Any) -> ld.Transformer:
     """Our Transformer, with the shape's rate at ``sites``; in the form of Llama unless ``options`` say otherwise."""
-    silent: dict[str, Any] = dict.fromkeys(("emb", "attn", "attn_sublayer", "ff_sublayer"), 0.0)
+    silent: dict[str, Any] = dict.fromkeys(FOUR_SITES, 0.0)
     return ld.Transformer(
         shape.vocab_size,
         num_layers=shape.num_layers,
@@ -154,16 +175,23 @@ def hugging_face_gpt2(shape: Shape) -> Peer:
     return Peer(GPT2LMHeadModel(config))
 
 
+def _sizes(shape: Shape) -> dict[str, int]:
+    """Under the names that most configurations of Hugging Face share."""
+    return {
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.dim,
+        "intermediate_size": 4 * shape.dim,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_heads,
+        "max_position_embeddings": shape.context_length,
+    }
+
+
 def hugging_face_llama(shape: Shape) -> Peer:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.dim,
-        intermediate_size=4 * shape.dim,
-        num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.num_heads,
-        max_position_embeddings=shape.context_length,
+        **_sizes(shape),
         attention_dropout=shape.rate,
         bos_token_id=None,
         eos_token_id=None,
@@ -176,12 +204,7 @@ def hugging_face_bert(shape: Shape) -> Peer:
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.dim,
-        intermediate_size=4 * shape.dim,
-        num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.num_heads,
-        max_position_embeddings=shape.context_length,
+        **_sizes(shape),
         hidden_dropout_prob=shape.rate,
         attention_probs_dropout_prob=shape.rate,
     )

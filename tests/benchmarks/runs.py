@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import platform
 import sys
 import time
-import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -20,6 +18,8 @@ from statistics import mean, stdev
 import torch
 from rich.console import Console
 from rich.table import Table
+
+from tests.benchmarks.measure import quieten
 
 Figures = Mapping[str, float]
 Measure = Callable[["Run"], Figures]
@@ -71,8 +71,7 @@ def _measured(runs: Sequence[Run], measure: Measure, num_workers: int) -> Iterab
 
 def _prepare() -> None:
     torch.set_num_threads(1)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
+    quieten()
 
 
 def _timed(measure: Measure, run: Run) -> Figures:

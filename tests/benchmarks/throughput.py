@@ -11,22 +11,25 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lightning_dropout as ld
-from tests.benchmarks.measure import Figure, Report, milliseconds, parse, ratio, rounds, take_turns
+from tests.benchmarks.measure import Figure, Report, device_for, milliseconds, parse, ratio, rounds, take_turns
 from tests.benchmarks.peers import (
+    FIVE_SITES,
+    FOUR_SITES,
     GPT2_FORM,
+    GPU,
+    QUICK,
     Minimal,
     Shape,
     TorchEncoder,
+    forward_backward,
     hugging_face_gpt2,
     hugging_face_llama,
     ours,
@@ -34,10 +37,6 @@ from tests.benchmarks.peers import (
 )
 
 CPU = Shape()
-GPU = Shape(num_layers=12, num_heads=12, dim=768, context_length=1024, batch_size=16, vocab_size=50304)
-QUICK = Shape(num_layers=1, num_heads=2, dim=16, context_length=8, batch_size=2, vocab_size=11)
-FOUR_SITES = ("emb", "attn", "attn_sublayer", "ff_sublayer")
-FIVE_SITES = (*FOUR_SITES, "ff")
 #: Dense bf16 FLOP/s that the makers give.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12}
 
@@ -99,15 +98,11 @@ def classifiers(rate: float) -> dict[str, tuple[Builders, tuple[int, ...]]]:
 
 
 def training_step(model: nn.Module, inputs: Tensor, targets: Tensor, *, compiled: bool) -> Callable[[], None]:
-    forward = torch.compile(model) if compiled else model
+    differentiate = forward_backward(torch.compile(model) if compiled else model, inputs, targets)
     optimizer = torch.optim.AdamW(model.parameters(), fused=True)
-    precision: Any = torch.autocast("cuda", torch.bfloat16) if inputs.is_cuda else nullcontext()
 
     def step() -> None:
-        with precision:
-            logits = forward(inputs)
-            loss = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten())
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        differentiate()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -152,7 +147,7 @@ def _peak(device: torch.device) -> float | None:
 
 def main() -> None:
     arguments = parse(__doc__, "throughput", eager={"action": "store_true", "help": "compile nothing"})
-    device = torch.device("cuda" if torch.cuda.is_available() and not arguments.quick else "cpu")
+    device = device_for(arguments)
     shape = QUICK if arguments.quick else GPU if device.type == "cuda" else CPU
     report = Report(arguments, shape=vars(shape), device=device.type)
     torch.manual_seed(0)
