@@ -60,7 +60,7 @@ class RateVector:
 
     def fill(self, rate: float) -> None:
         """Give every layer the same rate."""
-        self.floats[:] = array("d", [rate]) * len(self.floats)
+        self.host.fill_(rate)
         for copy in self._copies.values():
             copy.fill_(rate)
 

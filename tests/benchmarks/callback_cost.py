@@ -2,25 +2,25 @@
 
     python -m tests.benchmarks.callback_cost
 
-Fits without callbacks, with as many that do nothing, and with all of ours take turns, at training steps of about 1, 5
-and 50 ms; the first steps, which the mode guard observes, are told apart from all others. Then a model of 10 to 10,000
-sites is trained, and what the hooks of the callbacks take is measured alone, with the tensor operations that they run.
+No callbacks, as many that do nothing, and all of ours take turns *within one fit*, of training steps of about 1, 5 and
+50 ms, so that model, memory and loader are the same. The first steps, which the mode guard observes, have fits of their
+own. Then a model of 10 to 10,000 sites is trained, and what the hooks of the callbacks take is measured alone, with the
+tensor operations that they run.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import random
-import statistics
 import tempfile
 import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable
 from functools import wraps
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from lightning_dropout.callbacks import AdaptiveDropout, DropoutScheduler, RankSeed, default_callbacks
 from lightning_dropout.layers import Dropout
@@ -39,8 +39,10 @@ from tests.benchmarks.measure import Figure, Report, milliseconds, parse, ratio,
 #: Of the first batches the guard observes two; a third may compare ranks.
 NUM_FIRST = 3
 HOOKS = ("on_train_batch_start", "on_train_batch_end")
-#: Width and batch size for steps of about so many milliseconds, and how many steps a fit has.
-STEPS = {"1 ms": (32, 16, 300), "5 ms": (384, 64, 100), "50 ms": (1024, 192, 20)}
+#: Width and batch size for steps of about so many milliseconds, and how many turns are taken.
+STEPS = {"1 ms": (32, 16, 200), "5 ms": (384, 64, 100), "50 ms": (1024, 192, 8)}
+#: Steps of a turn that are measured: values are logged in one of them.
+LOG_EVERY = 50
 
 
 class Net(LightningModule):
@@ -50,6 +52,7 @@ class Net(LightningModule):
         super().__init__()
         self.stem, self.scheduled, self.adapted = stem, scheduled, adapted
         self.num_inputs = next(stem.parameters()).shape[1]
+        self.after_batch: Callable[[LightningModule, int], None] | None = None
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = self._loss(*batch)
@@ -58,6 +61,10 @@ class Net(LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.log("val_loss", self._loss(*batch))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:  # comes after those of callbacks
+        if self.after_batch is not None:
+            self.after_batch(self, batch_idx)
 
     def _loss(self, x: Tensor, y: Tensor) -> Tensor:
         return F.mse_loss(self.adapted(self.scheduled(self.stem(x))), y)
@@ -121,7 +128,7 @@ class Clock(Callback):
 
     @property
     def steps(self) -> list[float]:
-        return [after - before for before, after in pairwise(self.starts)]
+        return [after - before for before, after in itertools.pairwise(self.starts)]
 
 
 class HookTimer:
@@ -167,10 +174,10 @@ def fit(
     num_steps: int,
     callbacks: list[Callback],
     *,
+    clock: Callback,
     num_validations: int = 0,
     strategy: str = "auto",
-) -> Clock:
-    clock = Clock()
+) -> None:
     num_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         trainer = Trainer(
@@ -178,40 +185,107 @@ def fit(
             devices=num_ranks,
             strategy=strategy,
             max_epochs=num_validations or 1,
-            limit_train_batches=num_steps,
             limit_val_batches=20 if num_validations else 0,
             logger=CSVLogger(folder),
+            log_every_n_steps=LOG_EVERY,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             callbacks=[clock, *callbacks],
         )
-        x = torch.randn(num_ranks * num_steps * batch_size, model.num_inputs)
-        data = DataLoader(TensorDataset(x, torch.randn(len(x), model.num_inputs)), batch_size)
+        x, y = torch.randn(2, batch_size, model.num_inputs)
+        batches: Any = [(x, y)] * num_ranks * num_steps
+        data = DataLoader(batches, batch_size=None)
         trainer.fit(model, data, data if num_validations else None)
-    return clock
+
+
+class Turns(Callback):
+    """Lets contenders take turns within one fit, each for so many steps and one at either end that is not measured.
+
+    Callbacks that drive rates leave and enter as they do at the end and at the start of a fit.
+    """
+
+    def __init__(self, contenders: dict[str, list[Callback]], *, num_turns: int, num_steps: int) -> None:
+        order = [random.Random(turn).sample(list(contenders), len(contenders)) for turn in range(num_turns)]
+        self.order = ["all", *itertools.chain(*order)]  # the first time does not count: the guard observes
+        self.contenders = contenders
+        self.num_steps = num_steps
+        self._starts: list[float] = []
+
+    @property
+    def num_batches(self) -> int:
+        return len(self.order) * (self.num_steps + 2)
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._starts.append(time.perf_counter())
+
+    def after_batch(self, module: LightningModule, batch_idx: int) -> None:
+        """Change the callbacks of the trainer where the turn of one contender ends."""
+        turn, step = divmod(batch_idx + 1, self.num_steps + 2)
+        if step > 0 or turn == len(self.order):
+            return
+        trainer: Any = module.trainer
+        for callback in _drivers(trainer.callbacks):
+            callback.teardown(trainer, module, "fit")
+        trainer.callbacks[1:] = self.contenders[self.order[turn]]
+        for callback in _drivers(trainer.callbacks):
+            callback.on_fit_start(trainer, module)
+            callback.on_train_start(trainer, module)
+
+    def seconds(self) -> dict[str, list[float]]:
+        """Seconds of a step on average, one number for every turn."""
+        found: dict[str, list[float]] = {which: [] for which in self.contenders}
+        for turn, which in enumerate(self.order[1:], start=1):
+            first = turn * (self.num_steps + 2) + 1
+            found[which].append((self._starts[first + self.num_steps] - self._starts[first]) / self.num_steps)
+        return found
+
+
+def _drivers(callbacks: list[Callback]) -> list[Callback]:
+    return [callback for callback in callbacks if isinstance(callback, DropoutScheduler | AdaptiveDropout)]
 
 
 def step_times(arguments: Namespace) -> list[dict[str, Any]]:
     rows = []
-    for name, (width, batch_size, num_steps) in STEPS.items():
-        fits: dict[str, list[Clock]] = {which: [] for which in CALLBACKS}
-        for turn in range(rounds(arguments, 20 if num_steps > 20 else 10)):
-            for which in random.Random(turn).sample(list(fits), len(fits)):
-                steps = 8 if arguments.quick else num_steps
-                fits[which].append(fit(hidden_layers(width), batch_size, steps, CALLBACKS[which]()))
-        seconds = {which: [statistics.fmean(clock.steps[NUM_FIRST:]) for clock in done] for which, done in fits.items()}
-        for which, done in fits.items():
+    for name, (width, batch_size, num_turns) in STEPS.items():
+        turns = Turns(
+            {which: make() for which, make in CALLBACKS.items()},
+            num_turns=rounds(arguments, num_turns),
+            num_steps=4 if arguments.quick else LOG_EVERY,
+        )
+        model = hidden_layers(width)
+        model.after_batch = turns.after_batch
+        fit(model, batch_size, turns.num_batches, turns.contenders["all"], clock=turns)
+        seconds = turns.seconds()
+        for which, times in seconds.items():
+            more = [mine - without for mine, without in zip(times, seconds["none"], strict=True)]
             rows.append(
                 {
                     "steps of about": name,
                     "callbacks": which,
-                    "step": milliseconds(seconds[which]),
-                    "of none": ratio(seconds[which], seconds["none"]),
-                    f"first {NUM_FIRST} steps": milliseconds([sum(clock.steps[:NUM_FIRST]) for clock in done]),
+                    "step": milliseconds(times),
+                    "of none": ratio(times, seconds["none"]),
+                    "more than none": Figure.of([1e6 * value for value in more], "us"),
                 }
             )
+    return rows
+
+
+def first_steps(arguments: Namespace) -> list[dict[str, Any]]:
+    """The guard observes the first batches, and ranks are compared."""
+    rows = []
+    for name, (width, batch_size, _) in STEPS.items():
+        sums: dict[str, list[float]] = {which: [] for which in ("none", "all")}
+        for _ in range(rounds(arguments, 10)):
+            for which, seconds in sums.items():
+                clock = Clock()
+                fit(hidden_layers(width), batch_size, NUM_FIRST + 1, CALLBACKS[which](), clock=clock)
+                seconds.append(sum(clock.steps[:NUM_FIRST]))
+        rows += [
+            {"steps of about": name, "callbacks": which, f"first {NUM_FIRST} steps": milliseconds(seconds)}
+            for which, seconds in sums.items()
+        ]
     return rows
 
 
@@ -220,7 +294,9 @@ def validations(arguments: Namespace) -> list[dict[str, Any]]:
     width, batch_size, _ = STEPS["5 ms"]
     rows = []
     for which in ("none", "all"):
-        clock = fit(hidden_layers(width), batch_size, 20, CALLBACKS[which](), num_validations=rounds(arguments, 10))
+        clock = Clock()
+        num_validations = rounds(arguments, 10)
+        fit(hidden_layers(width), batch_size, 20, CALLBACKS[which](), clock=clock, num_validations=num_validations)
         rows.append({"callbacks": which, "20 batches of validation": milliseconds(clock.validations)})
     return rows
 
@@ -231,7 +307,7 @@ def host_times(arguments: Namespace) -> list[dict[str, Any]]:
         for layer in (Dropout, nn.Dropout):
             callbacks = all_callbacks()
             timer = HookTimer(callbacks)
-            fit(many_sites(num_sites, layer), 2, 12 if arguments.quick else 40, callbacks)
+            fit(many_sites(num_sites, layer), 2, 12 if arguments.quick else 40, callbacks, clock=Clock())
             timed, counted = timer.seconds[NUM_FIRST + 1 :: 2], timer.operations[NUM_FIRST::2]
             rows.append(
                 {
@@ -254,6 +330,7 @@ def main() -> None:
     torch.manual_seed(0)
     report = Report(arguments, callbacks=[type(callback).__name__ for callback in all_callbacks()])
     report.add("training steps", step_times(arguments))
+    report.add("first steps", first_steps(arguments))
     report.add("validations", validations(arguments))
     report.add("host work", host_times(arguments))
 

@@ -23,7 +23,7 @@ import torch
 from lightning.pytorch import Callback
 from torch.profiler import ProfilerActivity, profile
 
-from tests.benchmarks.callback_cost import CALLBACKS, NUM_FIRST, STEPS, all_callbacks, fit, hidden_layers
+from tests.benchmarks.callback_cost import CALLBACKS, NUM_FIRST, STEPS, Clock, all_callbacks, fit, hidden_layers
 from tests.benchmarks.measure import Report, milliseconds, parse, ratio, recorded_events, rounds
 
 STEP = "5 ms"
@@ -68,12 +68,13 @@ def measure(quick: bool, num_rounds: int) -> dict[str, Any]:
     step_seconds: dict[str, list[float]] = {"none": [], "all": []}
     for turn in range(num_rounds):
         for which in sorted(step_seconds, reverse=turn % 2 == 0):
-            clock = fit(hidden_layers(width), batch_size, num_steps, CALLBACKS[which](), strategy="ddp")
+            clock = Clock()
+            fit(hidden_layers(width), batch_size, num_steps, CALLBACKS[which](), clock=clock, strategy="ddp")
             step_seconds[which].append(statistics.fmean(clock.steps[NUM_FIRST:]))
     counted = {}
     for which in step_seconds:
         counts = Collectives()
-        fit(hidden_layers(8), 2, 8, [counts, *CALLBACKS[which]()], num_validations=2, strategy="ddp")
+        fit(hidden_layers(8), 2, 8, CALLBACKS[which](), clock=counts, num_validations=2, strategy="ddp")
         counted[which] = {"steps": counts.steps, "validations": counts.validations}
     return {"seconds": step_seconds, "collectives": counted}
 
