@@ -129,7 +129,7 @@ class AdaptiveDropout(LeanCallback):
         assert self._driver is not None
         value = self._value_at(self._progress.now(trainer))
         self._driver.write(value)
-        if trainer._logger_connector.should_update_logs:
+        if self._progress.is_logged(trainer):
             self._driver.log(pl_module, value)
 
     def _value_at(self, progress: float) -> float:

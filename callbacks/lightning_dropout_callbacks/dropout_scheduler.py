@@ -110,7 +110,7 @@ class DropoutScheduler(LeanCallback):
         assert self._driver is not None
         value = self.rate_at(self._progress.now(trainer))
         self._driver.write(value)
-        if trainer._logger_connector.should_update_logs:
+        if self._progress.is_logged(trainer):
             self._driver.log(pl_module, value)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

@@ -37,6 +37,11 @@ class FiringProbe:
         self._events: dict[DropoutEvent, None] = {}
 
     @property
+    def is_looking(self) -> bool:
+        """Whether a batch is being observed."""
+        return self._look is not None
+
+    @property
     def seed(self) -> int | None:
         """What the masks of the last observed batch were drawn from; None if no site has fired."""
         return self._seed if self._fired else None

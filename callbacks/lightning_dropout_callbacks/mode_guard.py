@@ -98,6 +98,7 @@ class ModeGuard(LeanCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for sites that would stay off in training."""
+        self._batches = trainer.fit_loop.epoch_loop.batch_progress
         self._check_training(trainer, pl_module, "at the start of training")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -106,13 +107,21 @@ class ModeGuard(LeanCallback):
             self._check_training(trainer, pl_module, "after validation")
         if self._num_batches < _NUM_FIRST or (batch_idx == 0 and self._firing.has_unseen(pl_module)):
             self._firing.start_batch(pl_module)
-        elif self._num_batches >= _NUM_FIRST:
+        else:
             self.pass_over("on_train_batch_start")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Say what did not fire; remember the modes if a validation may follow."""
+        if self._firing.is_looking:
+            self._end_observation(trainer, pl_module)
+        every = trainer.val_check_batch or float("inf")
+        done = self._batches
+        if done.is_last_batch or (batch_idx + 1) % every == 0 or done.total.ready % every == 0:
+            self._modes.remember(pl_module)
+
+    def _end_observation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._firing.end_batch()
         self._num_batches += 1
         if self._num_batches >= _NUM_FIRST:
@@ -121,10 +130,6 @@ class ModeGuard(LeanCallback):
             self._settle(trainer, pl_module, seed=self._firing.seed)
         else:
             self._react(trainer)
-        every = trainer.val_check_batch or float("inf")
-        batches = (batch_idx + 1, trainer.fit_loop.total_batch_idx + 1)
-        if trainer.is_last_batch or any(n % every == 0 for n in batches):
-            self._modes.remember(pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the next batch: there may be sites that have not been observed."""

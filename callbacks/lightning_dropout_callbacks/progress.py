@@ -40,10 +40,10 @@ class FitProgress:
         self, trainer: Trainer, *, total_steps: int | None = None, total_epochs: int | None = None, needed_by: str
     ) -> None:
         self._manual = not trainer.lightning_module.automatic_optimization
-        loop = trainer.fit_loop.epoch_loop
-        optimizer_steps = loop.automatic_optimization.optim_progress.optimizer.step
-        # Behind trainer.global_step, which looks for it through seven objects: too many for every step.
-        self._counter = loop.batch_progress.total if self._manual else optimizer_steps.total
+        # What trainer.global_step and should_update_logs look for through many objects: too many for every step.
+        self._loop = trainer.fit_loop.epoch_loop
+        optimizer_steps = self._loop.automatic_optimization.optim_progress.optimizer.step
+        self._counter = self._loop.batch_progress.total if self._manual else optimizer_steps.total
         self._max_steps = -1
         self._in_epochs = False
         self._total: float
@@ -75,6 +75,11 @@ class FitProgress:
         """Progress of the last batch that was trained on, 0 if there was none."""
         return self._after(max(self._num_done(trainer) - 1, 0), trainer)
 
+    def is_logged(self, trainer: Trainer) -> bool:
+        """Whether what is logged in the batch that is about to be trained on reaches the loggers."""
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return every > 0 and ((self._loop._batches_that_stepped + 1) % every == 0 or trainer.should_stop)
+
     def _num_done(self, trainer: Trainer) -> int:
         if self._in_epochs:
             return trainer.current_epoch
@@ -84,7 +89,7 @@ class FitProgress:
         progress = done / self._total
         if self._max_steps > 0:
             progress = max(progress, trainer.global_step / self._max_steps)
-        return min(max(progress, 0.0), 1.0)
+        return min(progress, 1.0)
 
 
 def _steps_per_epoch(trainer: Trainer) -> float:

@@ -61,6 +61,8 @@ class RankSeed(LeanCallback):
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         self._rank = _data_parallel_rank(trainer, pl_module)
         self._generator = _generator(pl_module.device)
+        self._shares_generator = self._generator.device.type == "cpu"
+        self._batches = trainer.fit_loop.epoch_loop.batch_progress.total
         self._is_validating = False
         self._saves = DeferredSaves(trainer)
         self._is_resumed = trainer.fit_loop.is_resuming
@@ -71,10 +73,9 @@ class RankSeed(LeanCallback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed the step."""
-        if self._generator.device.type == "cpu":
+        if self._shares_generator:
             self._outside = self._generator.get_state()
-        num_batches = trainer.fit_loop.epoch_loop.batch_progress.total.completed
-        self._generator.manual_seed(step_seed(self._seed, num_batches, self._rank))
+        self._generator.manual_seed(step_seed(self._seed, self._batches.completed, self._rank))
         if self._is_resumed:
             self._is_resumed = False
             correct_logged_step(trainer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from lightning.pytorch import LightningModule
@@ -62,20 +62,15 @@ class SiteDriver:
         self.how = how
         self._shown = "dropout" if globs is None else f"dropout {' '.join(globs)}"
         self._writer = SiteWriter(sites, model=model, owner=owner)
+        #: Gives the sites their rates; in every step, so without a call in between.
+        self.write: Callable[[float], None] = self._writer.set if how == "set" else self._writer.scale
         self._base_ranges = {name: _range(list(group.base_rates().values())) for name, group in sites.groups().items()}
         groups = ", ".join(f"{name} ({len(group)})" for name, group in sites.groups().items())
         noun = "site" if len(sites) == 1 else "sites"
         rank_zero_info(f"{owner} drives {len(sites)} dropout {noun}: {groups}.")
 
-    def write(self, value: float) -> None:
-        """Give the sites their rates."""
-        if self.how == "set":
-            self._writer.set(value)
-        else:
-            self._writer.scale(value)
-
     def log(self, module: LightningModule, value: float) -> None:
-        """Log the rate of every group of sites, and the value in the progress bar."""
+        """Log the rate of every group of sites, and the value in the progress bar where there is one."""
         rates = {}
         for name, (low, mean, high) in self._base_ranges.items():
             if self.how == "set":
@@ -85,7 +80,8 @@ class SiteDriver:
                 if low < high:
                     rates[f"dropout/{name}/min"], rates[f"dropout/{name}/max"] = value * low, value * high
         module.log_dict(rates, on_step=True, on_epoch=False, batch_size=1)
-        module.log(self._shown, value, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=1)
+        if module.trainer.progress_bar_callback is not None:
+            module.log(self._shown, value, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=1)
 
     def release(self) -> None:
         """Give the sites their base rates again and leave them to others."""

@@ -20,11 +20,18 @@ class TrainedParts:
 
     def __init__(self, model: nn.Module) -> None:
         self.parents = {child: parent for parent in model.modules() for child in parent.children()}
+        self._known: dict[nn.Module | None, bool] = {None: True}
 
     def __contains__(self, module: nn.Module | None) -> bool:
-        while module is not None:
+        inside = []
+        while module not in self._known:
+            assert module is not None
+            inside.append(module)
             trainable = [parameter.requires_grad for parameter in module.parameters()]
             if trainable:
-                return any(trainable)
-            module = self.parents.get(module)
-        return True
+                self._known[module] = any(trainable)
+            else:
+                module = self.parents.get(module)
+        # Many layers have the same surroundings, whose parameters are looked for once.
+        self._known.update(dict.fromkeys(inside, self._known[module]))
+        return self._known[module]

@@ -98,7 +98,8 @@ class SiteWriter:
         Raises:
             ValueError: If the rate is no number in [0, 1].
         """
-        rate = check_rate(rate, what=f"rate from {self.owner}")
+        if not (type(rate) is float and 0.0 <= rate <= 1.0):
+            rate = check_rate(rate, what=f"rate from {self.owner}")
         self._vector.fill(rate)
         for values, attribute, _ in self._floats:
             values[attribute] = rate

@@ -15,6 +15,7 @@ import io
 import itertools
 import os
 import random
+import statistics
 import tempfile
 import time
 from argparse import Namespace
@@ -22,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
@@ -39,10 +41,12 @@ from tests.benchmarks.measure import Figure, Report, milliseconds, parse, ratio,
 #: Of the first batches the guard observes two; a third may compare ranks.
 NUM_FIRST = 3
 HOOKS = ("on_train_batch_start", "on_train_batch_end")
-#: Width and batch size for steps of about so many milliseconds, and how many turns are taken.
-STEPS = {"1 ms": (32, 16, 200), "5 ms": (384, 64, 100), "50 ms": (1024, 192, 8)}
-#: Steps of a turn that are measured: values are logged in one of them.
-LOG_EVERY = 50
+#: Width and batch size for steps of about so many milliseconds.
+STEPS = {"1 ms": (32, 16), "5 ms": (384, 64), "50 ms": (1024, 192)}
+#: Turns change so fast that the machine is the same for all. Over a group of them all have about as many of the steps
+#: at which values are logged: every 50th, so a turn of 10 steps and one at either end has none or one.
+STEPS_PER_TURN, TURNS_PER_GROUP = 10, 25
+NUM_GROUPS = {"1 ms": 20, "5 ms": 20, "50 ms": 3}
 
 
 class Net(LightningModule):
@@ -91,10 +95,10 @@ def many_sites(num_sites: int, layer: Callable[[float], nn.Module]) -> Net:
 
 
 def all_callbacks() -> list[Callback]:
-    """All that act in a fit."""
+    """All that act in a fit: a controller for some sites, a schedule for others."""
     return [
-        DropoutScheduler(Linear(0.11, 0.09), sites="scheduled*"),  # on average the rate that is there without it
         AdaptiveDropout(sites="adapted*"),
+        DropoutScheduler(Linear(0.11, 0.09), sites="scheduled*"),  # on average the rate that is there without it
         *default_callbacks(),
         RankSeed(0),
     ]
@@ -105,7 +109,7 @@ def empty_callbacks() -> list[Callback]:
     return [type(type(callback).__name__, (Callback,), {})() for callback in all_callbacks()]
 
 
-CALLBACKS: dict[str, Callable[[], list[Callback]]] = {"none": list, "empty": empty_callbacks, "all": all_callbacks}
+CALLBACKS: dict[str, Callable[[], list[Callback]]] = {"none": list, "all": all_callbacks}
 
 
 class Clock(Callback):
@@ -132,27 +136,35 @@ class Clock(Callback):
 
 
 class HookTimer:
-    """Adds up what the hooks of training steps take, and counts the tensor operations in them."""
+    """Adds up what the hooks of training steps take while it is entered, and counts the tensor operations in them."""
 
     def __init__(self, callbacks: list[Callback]) -> None:
         self.seconds: list[float] = []
         self.operations: list[Counter[str]] = []
-        for callback in callbacks:
-            for name in HOOKS:
-                if name in type(callback).__dict__:
-                    setattr(callback, name, self._timed(getattr(callback, name)))
+        self._classes = [type(callback) for callback in callbacks]
+
+    def __enter__(self) -> HookTimer:
+        self._undo = contextlib.ExitStack()
+        for cls in self._classes:
+            for name in set(HOOKS) & set(vars(cls)):
+                self._undo.enter_context(patch.object(cls, name, self._timed(vars(cls)[name])))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
 
     def _timed(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(hook)
-        def timed(trainer: Trainer, *args: Any) -> Any:
+        def timed(callback: Callback, trainer: Trainer, *args: Any) -> Any:
             step = trainer.fit_loop.total_batch_idx
             while len(self.seconds) <= step:
                 self.seconds.append(0.0)
                 self.operations.append(Counter())
             counts = step % 2 == 1  # counting costs time, so it has steps of its own
             with _Operations(self.operations[step]) if counts else contextlib.nullcontext():
+                bytearray(1 << 12)  # malloc tidies up after a step at the next request of 1 kB, whoever makes it
                 start = time.perf_counter()
-                hook(trainer, *args)
+                hook(callback, trainer, *args)
                 self.seconds[step] += time.perf_counter() - start
 
         return timed
@@ -187,7 +199,6 @@ def fit(
             max_epochs=num_validations or 1,
             limit_val_batches=20 if num_validations else 0,
             logger=CSVLogger(folder),
-            log_every_n_steps=LOG_EVERY,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -208,7 +219,7 @@ class Turns(Callback):
 
     def __init__(self, contenders: dict[str, list[Callback]], *, num_turns: int, num_steps: int) -> None:
         order = [random.Random(turn).sample(list(contenders), len(contenders)) for turn in range(num_turns)]
-        self.order = ["all", *itertools.chain(*order)]  # the first time does not count: the guard observes
+        self.order = ["all six", *itertools.chain(*order)]  # the first time does not count: the guard observes
         self.contenders = contenders
         self.num_steps = num_steps
         self._starts: list[float] = []
@@ -234,12 +245,16 @@ class Turns(Callback):
             callback.on_train_start(trainer, module)
 
     def seconds(self) -> dict[str, list[float]]:
-        """Seconds of a step on average, one number for every turn."""
+        """Seconds of a step on average, one number for every group of turns."""
         found: dict[str, list[float]] = {which: [] for which in self.contenders}
         for turn, which in enumerate(self.order[1:], start=1):
             first = turn * (self.num_steps + 2) + 1
             found[which].append((self._starts[first + self.num_steps] - self._starts[first]) / self.num_steps)
-        return found
+        return {which: [statistics.fmean(group) for group in _in_groups(seconds)] for which, seconds in found.items()}
+
+
+def _in_groups(seconds: list[float]) -> list[list[float]]:
+    return [seconds[i : i + TURNS_PER_GROUP] for i in range(0, len(seconds), TURNS_PER_GROUP)]
 
 
 def _drivers(callbacks: list[Callback]) -> list[Callback]:
@@ -248,15 +263,16 @@ def _drivers(callbacks: list[Callback]) -> list[Callback]:
 
 def step_times(arguments: Namespace) -> list[dict[str, Any]]:
     rows = []
-    for name, (width, batch_size, num_turns) in STEPS.items():
+    for name, (width, batch_size) in STEPS.items():
+        every = all_callbacks()
         turns = Turns(
-            {which: make() for which, make in CALLBACKS.items()},
-            num_turns=rounds(arguments, num_turns),
-            num_steps=4 if arguments.quick else LOG_EVERY,
+            {"none": [], "six empty": empty_callbacks(), "all but AdaptiveDropout": every[1:], "all six": every},
+            num_turns=rounds(arguments, NUM_GROUPS[name] * TURNS_PER_GROUP),
+            num_steps=4 if arguments.quick else STEPS_PER_TURN,
         )
         model = hidden_layers(width)
         model.after_batch = turns.after_batch
-        fit(model, batch_size, turns.num_batches, turns.contenders["all"], clock=turns)
+        fit(model, batch_size, turns.num_batches, every, clock=turns)
         seconds = turns.seconds()
         for which, times in seconds.items():
             more = [mine - without for mine, without in zip(times, seconds["none"], strict=True)]
@@ -275,7 +291,7 @@ def step_times(arguments: Namespace) -> list[dict[str, Any]]:
 def first_steps(arguments: Namespace) -> list[dict[str, Any]]:
     """The guard observes the first batches, and ranks are compared."""
     rows = []
-    for name, (width, batch_size, _) in STEPS.items():
+    for name, (width, batch_size) in STEPS.items():
         sums: dict[str, list[float]] = {which: [] for which in ("none", "all")}
         for _ in range(rounds(arguments, 10)):
             for which, seconds in sums.items():
@@ -291,7 +307,7 @@ def first_steps(arguments: Namespace) -> list[dict[str, Any]]:
 
 def validations(arguments: Namespace) -> list[dict[str, Any]]:
     """The monitor looks at training batches in every validation; the first includes what is done once."""
-    width, batch_size, _ = STEPS["5 ms"]
+    width, batch_size = STEPS["5 ms"]
     rows = []
     for which in ("none", "all"):
         clock = Clock()
@@ -306,8 +322,8 @@ def host_times(arguments: Namespace) -> list[dict[str, Any]]:
     for num_sites in (10, 100) if arguments.quick else (10, 1_000, 10_000):
         for layer in (Dropout, nn.Dropout):
             callbacks = all_callbacks()
-            timer = HookTimer(callbacks)
-            fit(many_sites(num_sites, layer), 2, 12 if arguments.quick else 40, callbacks, clock=Clock())
+            with HookTimer(callbacks) as timer:
+                fit(many_sites(num_sites, layer), 2, 12 if arguments.quick else 40, callbacks, clock=Clock())
             timed, counted = timer.seconds[NUM_FIRST + 1 :: 2], timer.operations[NUM_FIRST::2]
             rows.append(
                 {

@@ -62,7 +62,7 @@ def num_collectives(recorded: profile) -> int:
 
 def measure(quick: bool, num_rounds: int) -> dict[str, Any]:
     """What one rank has measured."""
-    width, batch_size, num_steps = STEPS[STEP]
+    (width, batch_size), num_steps = STEPS[STEP], 100
     if quick:
         width, batch_size, num_steps = 8, 2, 8
     step_seconds: dict[str, list[float]] = {"none": [], "all": []}

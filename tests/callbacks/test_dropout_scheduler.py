@@ -48,10 +48,10 @@ class Recorder(Callback):
 
 def trainer(*callbacks: Callback, **kwargs: Any) -> Trainer:
     defaults = {"max_epochs": 2, "limit_train_batches": 4, "limit_val_batches": 1, "logger": False}
+    defaults["enable_progress_bar"] = False
     return Trainer(
         accelerator="cpu",
         enable_checkpointing=False,
-        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         callbacks=list(callbacks),
@@ -167,7 +167,13 @@ def test_logs_one_value_a_group_at_the_logging_steps(tmp_path: Path) -> None:
     assert [float(row["dropout/blocks.ff"]) for row in rows] == pytest.approx([0.2 * f for f in factors])
     assert [float(row["dropout/blocks.ff/min"]) for row in rows] == pytest.approx([0.1 * f for f in factors])
     assert [float(row["dropout/blocks.ff/max"]) for row in rows] == pytest.approx([0.3 * f for f in factors])
-    assert {"dropout attn", "dropout ff"} <= set(fit.progress_bar_metrics)
+
+
+def test_shows_the_value_in_the_progress_bar_where_there_is_one() -> None:
+    for bar, shown in ((True, {"dropout": pytest.approx(0.7)}), (False, {})):
+        fit = trainer(DropoutScheduler(Linear(0, 0.8)), enable_progress_bar=bar, log_every_n_steps=1)
+        fit.fit(Model())
+        assert fit.progress_bar_metrics == shown
 
 
 def test_a_schedule_on_a_compiled_model_compiles_one_graph_a_mode() -> None:
