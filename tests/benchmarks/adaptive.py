@@ -22,7 +22,7 @@ from lightning_dropout.callbacks import AdaptiveDropout, OverfittingMonitor
 from tests.benchmarks.runs import Figures, Results, Run, complete, finish, parser, pick, table
 from tests.benchmarks.tasks import TASKS
 
-RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 START = 0.5
 FIXED = tuple(f"rate {rate:g}" for rate in RATES)
 
