@@ -30,8 +30,11 @@ class RMSNorm(nn.RMSNorm):
         if torch.compiler.is_compiling() or not is_plain:
             return super().forward(x)
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        normalized: Tensor = x * (length.square() / x.shape[-1] + self.eps).rsqrt() * self.weight
-        return normalized
+        if torch.is_grad_enabled():
+            normalized: Tensor = x * (length.square() / x.shape[-1] + self.eps).rsqrt() * self.weight
+            return normalized
+        scale: Tensor = length.square_().div_(x.shape[-1]).add_(self.eps).rsqrt_()  # the same, in place
+        return (x * scale).mul_(self.weight)
 
 
 def make_norm(config: TransformerConfig) -> nn.Module:

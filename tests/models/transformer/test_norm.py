@@ -31,6 +31,16 @@ def test_outputs_and_gradients_are_those_of_torch(dtype: torch.dtype) -> None:
     assert torch.isfinite(outputs[0][1]).all()
 
 
+def test_without_gradients_it_computes_the_same_bits_and_leaves_its_input() -> None:
+    ours, _ = both(torch.float32)
+    x = torch.randn(3, 5, 8)
+    expected, kept = ours(x), x.clone()
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            assert ours(x).equal(expected)
+    assert x.equal(kept)
+
+
 def test_compiled_copied_and_built_without_memory_it_computes_the_same() -> None:
     ours, torchs = both(torch.float32)
     x = torch.randn(2, 8)
