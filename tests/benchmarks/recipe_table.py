@@ -76,7 +76,7 @@ def read() -> list[dict[str, Any]]:
 def measure(entry: dict[str, Any], workplace: Path) -> tuple[dict[str, Any], Path | None]:
     """Run a command in full; its figures, and its picture."""
     _, *arguments = shlex.split(entry["command"])
-    load, start, before = os.getloadavg()[0], time(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    start, before = time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     print(entry["command"], flush=True)
     done = subprocess.run(
         [sys.executable, "-m", "lightning_dropout", *arguments],
@@ -97,7 +97,6 @@ def measure(entry: dict[str, Any], workplace: Path) -> tuple[dict[str, Any], Pat
         **figures(metrics),
         "seconds": round(time() - start),
         "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime),
-        "load_before": round(load, 1),
         "says": [line for pattern in entry.get("quote", []) for line in quoted(pattern, done.stdout)],
     }
     print(json.dumps(measured), flush=True)
@@ -146,7 +145,7 @@ def table(entries: Iterable[dict[str, Any]]) -> str:
         "deviations for `tabular-mlp`. The gap is validation loss minus training loss, both with dropout off."
     )
     if any(is_cpu_time(entry) for entry in entries):
-        notes += " Times with a star are CPU time, on one thread per process: the cores were busy with other work."
+        notes += " Times with a star are CPU time: the cores were busy with other work."
     parts = [INTRODUCTION + "\n".join(lines), fill(notes, 120)]
     for entry in entries:
         says = entry["measured"].get("says", [])
@@ -167,15 +166,16 @@ def row(entry: dict[str, Any]) -> str:
 
 
 def clock(entry: dict[str, Any]) -> str:
-    """Time on the clock where the machine was idle, else CPU time."""
+    """Time on the clock, or CPU time where there was no core for each of its threads."""
     seconds = entry["measured"]["cpu_seconds" if is_cpu_time(entry) else "seconds"]
     text = f"{seconds} s" if seconds < 100 else f"{seconds / 60:.1f} min"
     return text + "*" * is_cpu_time(entry)
 
 
 def is_cpu_time(entry: dict[str, Any]) -> bool:
-    """Whether the time on the clock says nothing."""
-    return bool(entry["measured"].get("load_before", 0) > 0.5)
+    """Whether the command had to wait for a core, so that the time on the clock says nothing."""
+    measured = entry["measured"]
+    return bool(measured["cpu_seconds"] < 0.6 * measured["seconds"])
 
 
 if __name__ == "__main__":
