@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.callback_cost
 
-No callbacks, as many that do nothing, and all of ours take turns *within one fit*, of training steps of about 1, 5 and
-50 ms, so that model, memory and loader are the same. The first steps, which the mode guard observes, have fits of their
-own. Then a model of 10 to 10,000 sites is trained, and what the hooks of the callbacks take is measured alone, with the
-tensor operations that they run.
+No callbacks, as many that do nothing, and ours take turns *within one fit*, of training steps of about 1, 5 and 50 ms,
+so that model, memory and loader are the same. Those that do nothing are empty, or hollow: with a hook where ours have
+one. The first steps, which the mode guard observes, have fits of their own. Then a model of 10 to 10,000 sites is
+trained, and what the hooks of the callbacks take is measured alone, with the tensor operations that they run.
 """
 
 from __future__ import annotations
@@ -41,12 +41,16 @@ from tests.benchmarks.measure import Figure, Report, milliseconds, parse, ratio,
 #: Of the first batches the guard observes two; a third may compare ranks.
 NUM_FIRST = 3
 HOOKS = ("on_train_batch_start", "on_train_batch_end")
+STEP_HOOKS = (
+    *HOOKS,
+    *("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step"),
+)
 #: Width and batch size for steps of about so many milliseconds.
 STEPS = {"1 ms": (32, 16), "5 ms": (384, 64), "50 ms": (1024, 192)}
 #: Turns change so fast that the machine is the same for all. Over a group of them all have about as many of the steps
 #: at which values are logged: every 50th, so a turn of 10 steps and one at either end has none or one.
 STEPS_PER_TURN, TURNS_PER_GROUP = 10, 25
-NUM_GROUPS = {"1 ms": 20, "5 ms": 20, "50 ms": 3}
+NUM_GROUPS = {"1 ms": 20, "5 ms": 20, "50 ms": 2}
 
 
 class Net(LightningModule):
@@ -107,6 +111,21 @@ def all_callbacks() -> list[Callback]:
 def empty_callbacks() -> list[Callback]:
     """As many that do nothing: what Lightning itself takes to call them."""
     return [type(type(callback).__name__, (Callback,), {})() for callback in all_callbacks()]
+
+
+def hollow_callbacks() -> list[Callback]:
+    """As many that have a hook where one of ours has one beyond the first steps, and nothing in it."""
+    callbacks = all_callbacks()
+    fit(hidden_layers(8), 2, NUM_FIRST + 1, callbacks, clock=Clock())
+    hollow = []
+    for callback in callbacks:
+        hooks = {name: None if getattr(callback, name) is None else _nothing for name in STEP_HOOKS}
+        hollow.append(type(type(callback).__name__, (Callback,), hooks)())
+    return hollow
+
+
+def _nothing(*_: Any) -> None:
+    pass
 
 
 CALLBACKS: dict[str, Callable[[], list[Callback]]] = {"none": list, "all": all_callbacks}
@@ -266,7 +285,13 @@ def step_times(arguments: Namespace) -> list[dict[str, Any]]:
     for name, (width, batch_size) in STEPS.items():
         every = all_callbacks()
         turns = Turns(
-            {"none": [], "six empty": empty_callbacks(), "all but AdaptiveDropout": every[1:], "all six": every},
+            {
+                "none": [],
+                "six empty": empty_callbacks(),
+                "six hollow": hollow_callbacks(),
+                "all but AdaptiveDropout": every[1:],
+                "all six": every,
+            },
             num_turns=rounds(arguments, NUM_GROUPS[name] * TURNS_PER_GROUP),
             num_steps=4 if arguments.quick else STEPS_PER_TURN,
         )

@@ -49,7 +49,7 @@ def test_a_step_of_all_callbacks_has_no_more_operations_at_ten_times_as_many_sit
     few, many = ([row for row in cost["host work"] if row["sites"] == number] for number in (10, 100))
     for operations in ("tensor operations a step", "of them writes to rates"):
         assert [row[operations] for row in few] == [row[operations] for row in many]
-    contenders = ["none", "six empty", "all but AdaptiveDropout", "all six"]
+    contenders = ["none", "six empty", "six hollow", "all but AdaptiveDropout", "all six"]
     assert [row["callbacks"] for row in cost["training steps"]] == contenders * len(callback_cost.STEPS)
 
 
