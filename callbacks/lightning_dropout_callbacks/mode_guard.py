@@ -98,7 +98,7 @@ class ModeGuard(LeanCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for sites that would stay off in training."""
-        self._batches = trainer.fit_loop.epoch_loop.batch_progress
+        self._progress = trainer.fit_loop.epoch_loop.batch_progress
         self._check_training(trainer, pl_module, "at the start of training")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -117,8 +117,8 @@ class ModeGuard(LeanCallback):
         if self._firing.is_looking:
             self._end_observation(trainer, pl_module)
         every = trainer.val_check_batch or float("inf")
-        done = self._batches
-        if done.is_last_batch or (batch_idx + 1) % every == 0 or done.total.ready % every == 0:
+        progress = self._progress
+        if progress.is_last_batch or (batch_idx + 1) % every == 0 or progress.total.ready % every == 0:
             self._modes.remember(pl_module)
 
     def _end_observation(self, trainer: Trainer, pl_module: LightningModule) -> None:

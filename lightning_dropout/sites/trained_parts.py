@@ -23,15 +23,8 @@ class TrainedParts:
         self._known: dict[nn.Module | None, bool] = {None: True}
 
     def __contains__(self, module: nn.Module | None) -> bool:
-        inside = []
-        while module not in self._known:
-            assert module is not None
-            inside.append(module)
-            trainable = [parameter.requires_grad for parameter in module.parameters()]
-            if trainable:
-                self._known[module] = any(trainable)
-            else:
-                module = self.parents.get(module)
         # Many layers have the same surroundings, whose parameters are looked for once.
-        self._known.update(dict.fromkeys(inside, self._known[module]))
+        if module is not None and module not in self._known:
+            trainable = [parameter.requires_grad for parameter in module.parameters()]
+            self._known[module] = any(trainable) if trainable else self.parents.get(module) in self
         return self._known[module]

@@ -51,6 +51,7 @@ class SiteWriter:
     def __init__(self, sites: Sites, *, model: nn.Module, owner: str = "a SiteWriter") -> None:
         self.sites = sites
         self.owner = owner
+        self._what = f"rate from {owner}"  # not made anew in every step
         self._claim()
         self._bases = torch.tensor(list(sites.base_rates().values()), dtype=torch.float64)
         self._largest = Sites(sorted(sites, key=lambda site: site.base_rate)[-1:])
@@ -98,8 +99,7 @@ class SiteWriter:
         Raises:
             ValueError: If the rate is no number in [0, 1].
         """
-        if not (type(rate) is float and 0.0 <= rate <= 1.0):
-            rate = check_rate(rate, what=f"rate from {self.owner}")
+        rate = check_rate(rate, what=self._what)
         self._vector.fill(rate)
         for values, attribute, _ in self._floats:
             values[attribute] = rate

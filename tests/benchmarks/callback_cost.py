@@ -282,13 +282,14 @@ def _drivers(callbacks: list[Callback]) -> list[Callback]:
 
 def step_times(arguments: Namespace) -> list[dict[str, Any]]:
     rows = []
+    empty, hollow = empty_callbacks(), hollow_callbacks()
     for name, (width, batch_size) in STEPS.items():
         every = all_callbacks()
         turns = Turns(
             {
                 "none": [],
-                "six empty": empty_callbacks(),
-                "six hollow": hollow_callbacks(),
+                "six empty": empty,
+                "six hollow": hollow,
                 "all but AdaptiveDropout": every[1:],
                 "all six": every,
             },

@@ -47,8 +47,13 @@ class Recorder(Callback):
 
 
 def trainer(*callbacks: Callback, **kwargs: Any) -> Trainer:
-    defaults = {"max_epochs": 2, "limit_train_batches": 4, "limit_val_batches": 1, "logger": False}
-    defaults["enable_progress_bar"] = False
+    defaults = {
+        "max_epochs": 2,
+        "limit_train_batches": 4,
+        "limit_val_batches": 1,
+        "logger": False,
+        "enable_progress_bar": False,
+    }
     return Trainer(
         accelerator="cpu",
         enable_checkpointing=False,
