@@ -90,6 +90,7 @@ class AdaptiveDropout(LeanCallback):
         self._new_controller(self.bounds[0] if start is None else start)  # checks the arguments
         self._controller: RateController | None = None
         self._restored: dict[str, Any] | None = None
+        self._quiet_until = 0  # no new rate and nothing to log before this step
         self._driver: SiteDriver | None = None
 
     @cached_property  # Lightning asks for it in every hook
@@ -122,15 +123,20 @@ class AdaptiveDropout(LeanCallback):
         self._progress = FitProgress(
             trainer, total_steps=self.total_steps, total_epochs=self.total_epochs, needed_by=str(self)
         )
-        self._driver.write(self._value_at(self._progress.before(trainer)))
+        self._driver.write(self._value_at(self._progress.now(trainer, ago=1)))
+        self._quiet_until = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Set the rates of this batch."""
+        """Set the rates of this batch, if they may have changed; log them."""
         assert self._driver is not None
+        if self._progress.counter.completed < self._quiet_until:
+            return
         value = self._value_at(self._progress.now(trainer))
         self._driver.write(value)
-        if self._progress.is_logged(trainer):
-            self._driver.log(pl_module, value)
+        self._quiet_until = self._progress.quiet_until(trainer, level=1.0 - self.cooldown)
+        step = self._progress.logged_step(trainer)
+        if step is not None:
+            self._driver.log(trainer, pl_module, value, step=step)
 
     def _value_at(self, progress: float) -> float:
         assert self._controller is not None
@@ -142,6 +148,7 @@ class AdaptiveDropout(LeanCallback):
         controller = self._controller
         if trainer.sanity_checking or self._driver is None or controller is None:
             return
+        self._quiet_until = 0
         train, val = trainer.strategy.broadcast(self._measured(trainer))
         before = controller.action
         self.reason = controller.decide(train=train, val=val, progress=self._progress.now(trainer))
@@ -178,6 +185,7 @@ class AdaptiveDropout(LeanCallback):
         self._restored = state_dict
         if self._driver is not None and self._controller is not None and state_dict:
             self._controller.load_state_dict(state_dict)
+            self._quiet_until = 0
 
     def __str__(self) -> str:
         sites = "" if self.sites is None else f"sites={list(self.sites)}, "

@@ -30,7 +30,7 @@ class DropoutScheduler(LeanCallback):
     base rates back after fit and after an exception. Attach several for several groups of sites.
 
     Logs ``dropout/<group>`` for every group of sites in repeated blocks, with ``/min`` and ``/max`` where the rates of
-    a group differ, at the trainer's logging steps.
+    a group differ, at the steps at which the trainer logs: to the loggers and in ``trainer.callback_metrics``.
 
     Args:
         schedule: Maps progress in [0, 1] to a rate, or to a factor with ``how="scale"``. A number is a constant.
@@ -103,15 +103,16 @@ class DropoutScheduler(LeanCallback):
         self._progress = FitProgress(
             trainer, total_steps=self.total_steps, total_epochs=self.total_epochs, needed_by=str(self)
         )
-        self._driver.write(self.rate_at(self._progress.before(trainer)))
+        self._driver.write(self.rate_at(self._progress.now(trainer, ago=1)))
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the rates of this batch."""
         assert self._driver is not None
-        value = self.rate_at(self._progress.now(trainer))
+        value = self.schedule(self._progress.now(trainer))
         self._driver.write(value)
-        if self._progress.is_logged(trainer):
-            self._driver.log(pl_module, value)
+        step = self._progress.logged_step(trainer)
+        if step is not None:
+            self._driver.log(trainer, pl_module, value, step=step)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Restore the base rates."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from lightning_dropout.sites import Sites, TrainedParts, find_sites, module_names
@@ -20,9 +22,9 @@ class ModeCheck:
         self._violations = violations
         self._before: dict[nn.Module, bool] = {}
 
-    def remember(self, model: nn.Module) -> None:
-        """Take note of all modes before an evaluation."""
-        self._before = {module: module.training for module in model.modules()}
+    def remember(self, model: nn.Module, modes: Mapping[str, bool]) -> None:
+        """Take note of the modes before an evaluation, by names of modules."""
+        self._before = {module: modes[name] for name, module in model.named_modules() if name in modes}
 
     def restore(self) -> None:
         """Put all modules into the mode that was remembered."""

@@ -85,20 +85,13 @@ class ModeGuard(LeanCallback):
         return [str(violation) for violation in self._violations.found]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Start counting anew for a fit; remember the modes before an evaluation of its own."""
+        """Start counting anew for a fit."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             self._start_over()
-        else:
-            self._modes.remember(pl_module)
-
-    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the modes before a validation."""
-        self._modes.remember(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for sites that would stay off in training."""
-        self._progress = trainer.fit_loop.epoch_loop.batch_progress
         self._check_training(trainer, pl_module, "at the start of training")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -109,19 +102,14 @@ class ModeGuard(LeanCallback):
             self._firing.start_batch(pl_module)
         else:
             self.pass_over("on_train_batch_start")
+            self.pass_over("on_train_batch_end")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Say what did not fire; remember the modes if a validation may follow."""
-        if self._firing.is_looking:
-            self._end_observation(trainer, pl_module)
-        every = trainer.val_check_batch or float("inf")
-        progress = self._progress
-        if progress.is_last_batch or (batch_idx + 1) % every == 0 or progress.total.ready % every == 0:
-            self._modes.remember(pl_module)
-
-    def _end_observation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what did not fire."""
+        if not self._firing.is_looking:
+            return
         self._firing.end_batch()
         self._num_batches += 1
         if self._num_batches >= _NUM_FIRST:
@@ -133,12 +121,16 @@ class ModeGuard(LeanCallback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the next batch: there may be sites that have not been observed."""
-        self.call_again("on_train_batch_start")
+        self._look_at_next_batch()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the modes after a validation, and compare the ranks."""
         self._firing.report()
         self._check_training(trainer, pl_module, "after validation" if self._was_validating else "after an epoch")
+
+    def _look_at_next_batch(self) -> None:
+        self.call_again("on_train_batch_start")
+        self.call_again("on_train_batch_end")
 
     def _check_training(self, trainer: Trainer, pl_module: LightningModule, when: str) -> None:
         if self._was_validating:
@@ -150,7 +142,9 @@ class ModeGuard(LeanCallback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look for sites that are left in train mode."""
         self._was_validating = True
-        self.call_again("on_train_batch_start")
+        self._look_at_next_batch()
+        loop: Any = trainer.predict_loop if trainer.predicting else trainer._evaluation_loop
+        self._modes.remember(pl_module, loop._module_mode.mode)  # they have changed by now
         self._modes.check_evaluation(pl_module, _stage(trainer))
         self._react(trainer)
 

@@ -41,9 +41,11 @@ class FitProgress:
     ) -> None:
         self._manual = not trainer.lightning_module.automatic_optimization
         # What trainer.global_step and should_update_logs look for through many objects: too many for every step.
-        self._loop = trainer.fit_loop.epoch_loop
-        optimizer_steps = self._loop.automatic_optimization.optim_progress.optimizer.step
-        self._counter = self._loop.batch_progress.total if self._manual else optimizer_steps.total
+        loop = trainer.fit_loop.epoch_loop
+        optimizer_steps = loop.automatic_optimization.optim_progress.optimizer.step
+        #: Its ``completed`` is the number of steps done.
+        self.counter = loop.batch_progress.total if self._manual else optimizer_steps.total
+        self._logged = -1
         self._max_steps = -1
         self._in_epochs = False
         self._total: float
@@ -67,29 +69,31 @@ class FitProgress:
                 "Pass total_steps= or total_epochs=."
             )
 
-    def now(self, trainer: Trainer) -> float:
-        """Progress of the batch that is about to be trained on, in [0, 1]."""
-        return self._after(self._num_done(trainer), trainer)
-
-    def before(self, trainer: Trainer) -> float:
-        """Progress of the last batch that was trained on, 0 if there was none."""
-        return self._after(max(self._num_done(trainer) - 1, 0), trainer)
-
-    def is_logged(self, trainer: Trainer) -> bool:
-        """Whether what is logged in the batch that is about to be trained on reaches the loggers."""
-        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        return every > 0 and ((self._loop._batches_that_stepped + 1) % every == 0 or trainer.should_stop)
-
-    def _num_done(self, trainer: Trainer) -> int:
-        if self._in_epochs:
-            return trainer.current_epoch
-        return self._counter.completed
-
-    def _after(self, done: int, trainer: Trainer) -> float:
-        progress = done / self._total
+    def now(self, trainer: Trainer, *, ago: int = 0) -> float:
+        """Progress of the batch that is about to be trained on, or of one before; in [0, 1]."""
+        done = trainer.current_epoch if self._in_epochs else self.counter.completed
+        progress = max(done - ago, 0) / self._total
         if self._max_steps > 0:
             progress = max(progress, trainer.global_step / self._max_steps)
         return min(progress, 1.0)
+
+    def logged_step(self, trainer: Trainer) -> int | None:
+        """The number of the step that is about to begin if the trainer logs it, once in an accumulation window."""
+        step = self.counter.completed
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every <= 0 or (step + 1) % every or step == self._logged:
+            return None
+        self._logged = step
+        return step
+
+    def quiet_until(self, trainer: Trainer, *, level: float) -> int:
+        """The step that ``counter`` has to reach before one is logged or progress is above ``level``; 0 if unknown."""
+        if self._in_epochs or self._max_steps > 0:
+            return 0
+        step = self.counter.completed
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        next_logged = step + every - (step + 1) % every if every > 0 else self._total
+        return int(min(next_logged, level * self._total))  # rounded down, as it may be a step too early
 
 
 def _steps_per_epoch(trainer: Trainer) -> float:

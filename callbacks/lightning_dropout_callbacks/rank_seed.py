@@ -61,6 +61,7 @@ class RankSeed(LeanCallback):
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         self._rank = _data_parallel_rank(trainer, pl_module)
         self._generator = _generator(pl_module.device)
+        self._is_shared = self._generator.device.type == "cpu"
         self._batches = trainer.fit_loop.epoch_loop.batch_progress.total
         self._is_validating = False
         self._saves = DeferredSaves(trainer)
@@ -72,7 +73,7 @@ class RankSeed(LeanCallback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Seed the step."""
-        if self._generator.device.type == "cpu":
+        if self._is_shared:
             self._outside = self._generator.get_state()
         self._generator.manual_seed(step_seed(self._seed, self._batches.completed, self._rank))
         if self._is_resumed:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from lightning.pytorch import LightningModule
+import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
@@ -69,8 +70,12 @@ class SiteDriver:
         noun = "site" if len(sites) == 1 else "sites"
         rank_zero_info(f"{owner} drives {len(sites)} dropout {noun}: {groups}.")
 
-    def log(self, module: LightningModule, value: float) -> None:
-        """Log the rate of every group of sites, and the value in the progress bar where there is one."""
+    def log(self, trainer: Trainer, module: LightningModule, value: float, *, step: int) -> None:
+        """Log the rate of every group of sites, and the value in the progress bar where there is one.
+
+        What a module logs Lightning looks at again in every later step, so rates are logged as its own
+        ``LearningRateMonitor`` logs learning rates.
+        """
         rates = {}
         for name, (low, mean, high) in self._base_ranges.items():
             if self.how == "set":
@@ -79,8 +84,11 @@ class SiteDriver:
                 rates[f"dropout/{name}"] = value * mean
                 if low < high:
                     rates[f"dropout/{name}/min"], rates[f"dropout/{name}/max"] = value * low, value * high
-        module.log_dict(rates, on_step=True, on_epoch=False, batch_size=1)
-        if module.trainer.progress_bar_callback is not None:
+        for logger in trainer.loggers:
+            logger.log_metrics(rates, step=step)
+        device = trainer.strategy.root_device
+        trainer.callback_metrics.update({name: torch.tensor(rate, device=device) for name, rate in rates.items()})
+        if trainer.progress_bar_callback is not None:
             module.log(self._shown, value, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=1)
 
     def release(self) -> None:

@@ -20,6 +20,7 @@ import torch
 import torch._dynamo
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.overrides import TorchFunctionMode
 
 from lightning_dropout.layers import LiveRate
@@ -131,7 +132,7 @@ def _live_class(cls: Any, attributes: frozenset[str]) -> Any:
 
     @wraps(forward)
     def live_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not torch.compiler.is_compiling():
+        if not is_compiling():
             return forward(self, *args, **kwargs)
         with _LiveRates(self._live_tensors):
             return forward(self, *args, **kwargs)
@@ -159,7 +160,7 @@ def _live_class(cls: Any, attributes: frozenset[str]) -> Any:
 
 def _rate_property(name: str) -> property:
     def get(self: Any) -> float:
-        rate: float = self._live_slots[name] if torch.compiler.is_compiling() else self.__dict__[name]
+        rate: float = self._live_slots[name] if is_compiling() else self.__dict__[name]
         return rate
 
     def set(self: Any, rate: float) -> None:

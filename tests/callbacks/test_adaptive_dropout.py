@@ -172,6 +172,31 @@ def test_rates_are_logged_and_turns_are_said(tmp_path: Path, caplog: pytest.LogC
     assert len(said) < 10
 
 
+@pytest.mark.parametrize("settings", [{}, {"accumulate_grad_batches": 2}, {"max_epochs": -1, "max_steps": 37}])
+def test_steps_in_which_it_does_nothing_have_the_rates_of_those_in_which_it_does(settings: dict[str, Any]) -> None:
+    found = []
+    for every in (1, 7, 0):  # it acts in every step that is logged
+        recorder = Recorder()
+        options = {"log_every_n_steps": every, "check_val_every_n_epoch": 4, **settings}
+        seed_everything(0, verbose=False)
+        fit(Model(), AdaptiveDropout(cooldown=0.35), recorder, **options)
+        found.append(recorder.rates)
+    assert found[0] == found[1] == found[2]
+    rates = [step["blocks.0.2"] for step in found[0]]
+    assert len(set(rates)) >= len(rates) * 0.3 / settings.get("accumulate_grad_batches", 1)
+
+
+def test_a_rate_that_somebody_overwrites_comes_back_at_the_next_step_that_is_logged() -> None:
+    class Meddler(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+            if trainer.global_step == 3:
+                pl_module.blocks[0][2].p = 0.77  # type: ignore[index, union-attr]
+
+    recorder = Recorder()
+    fit(Model(), AdaptiveDropout(), Meddler(), recorder, log_every_n_steps=7, check_val_every_n_epoch=10)
+    assert recorder.of("blocks.0.2")[:8] == pytest.approx([0.15] * 3 + [0.77] * 3 + [0.15] * 2)
+
+
 def test_without_a_monitor_it_does_not_start() -> None:
     settings = {"max_epochs": 1, "enable_checkpointing": False, **FLAGS}
     trainer = Trainer(accelerator="cpu", callbacks=[AdaptiveDropout()], **settings)

@@ -64,6 +64,18 @@ def trainer(*callbacks: Callback, **kwargs: Any) -> Trainer:
     )
 
 
+def logged_rates(logger: CSVLogger) -> dict[str, dict[int, float]]:
+    """What was logged under every name, by step; at most once a step."""
+    found: dict[str, dict[int, float]] = {}
+    with open(Path(logger.log_dir) / "metrics.csv") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if name.startswith("dropout/") and value:
+                    assert int(row["step"]) not in found.setdefault(name, {})
+                    found[name][int(row["step"])] = float(value)
+    return found
+
+
 def test_sets_what_the_author_turned_on_and_restores_it() -> None:
     model, recorder = Model(), Recorder()
     before = find_sites(model).rates()
@@ -164,14 +176,25 @@ def test_logs_one_value_a_group_at_the_logging_steps(tmp_path: Path) -> None:
     schedulers = DropoutScheduler(Linear(0, 0.8), sites="attn"), DropoutScheduler(Linear(1, 0), sites="ff", how="scale")
     fit = trainer(*schedulers, logger=logger, log_every_n_steps=2)
     fit.fit(Model())
-    with open(Path(logger.log_dir) / "metrics.csv") as file:
-        rows = [row for row in csv.DictReader(file) if row["dropout/blocks.attn"]]
-    assert [int(row["step"]) for row in rows] == [1, 3, 5, 7]
-    assert [float(row["dropout/blocks.attn"]) for row in rows] == pytest.approx([0.1, 0.3, 0.5, 0.7])
-    factors = [1 - i / 8 for i in (1, 3, 5, 7)]
-    assert [float(row["dropout/blocks.ff"]) for row in rows] == pytest.approx([0.2 * f for f in factors])
-    assert [float(row["dropout/blocks.ff/min"]) for row in rows] == pytest.approx([0.1 * f for f in factors])
-    assert [float(row["dropout/blocks.ff/max"]) for row in rows] == pytest.approx([0.3 * f for f in factors])
+    found = logged_rates(logger)
+    assert found["dropout/blocks.attn"] == pytest.approx({1: 0.1, 3: 0.3, 5: 0.5, 7: 0.7})
+    factors = {step: 1 - step / 8 for step in (1, 3, 5, 7)}
+    for name, base in (("blocks.ff", 0.2), ("blocks.ff/min", 0.1), ("blocks.ff/max", 0.3)):
+        assert found[f"dropout/{name}"] == pytest.approx({step: base * factor for step, factor in factors.items()})
+    assert fit.callback_metrics["dropout/blocks.attn"].item() == pytest.approx(0.7)
+
+
+def test_logs_once_in_an_accumulation_window(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path)
+    options = {"accumulate_grad_batches": 2, "limit_train_batches": 6, "log_every_n_steps": 2}
+    trainer(DropoutScheduler(0.1), logger=logger, **options).fit(Model())
+    assert list(logged_rates(logger)["dropout/blocks.ff"]) == [1, 3, 5]
+
+
+def test_logs_nothing_where_the_trainer_does_not(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path)
+    trainer(DropoutScheduler(0.1), logger=logger, log_every_n_steps=0).fit(Model())
+    assert not (Path(logger.log_dir) / "metrics.csv").exists()
 
 
 def test_shows_the_value_in_the_progress_bar_where_there_is_one() -> None:
