@@ -90,7 +90,6 @@ class AdaptiveDropout(LeanCallback):
         self._new_controller(self.bounds[0] if start is None else start)  # checks the arguments
         self._controller: RateController | None = None
         self._restored: dict[str, Any] | None = None
-        self._quiet_until = 0  # no new rate and nothing to log before this step
         self._driver: SiteDriver | None = None
 
     @cached_property  # Lightning asks for it in every hook
@@ -124,7 +123,7 @@ class AdaptiveDropout(LeanCallback):
             trainer, total_steps=self.total_steps, total_epochs=self.total_epochs, needed_by=str(self)
         )
         self._driver.write(self._value_at(self._progress.now(trainer, ago=1)))
-        self._quiet_until = 0
+        self._quiet_until = 0  # no new rate and nothing to log before this step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the rates of this batch, if they may have changed; log them."""

@@ -26,8 +26,9 @@ class DropoutScheduler(LeanCallback):
     """Set dropout rates from a schedule before every training batch.
 
     The rate depends only on training progress, so a resumed run follows the same curve and the checkpoint carries
-    nothing that could go stale. Models made of this package's layers keep their one compiled graph. Sites get their
-    base rates back after fit and after an exception. Attach several for several groups of sites.
+    nothing that could go stale. In a fit of more than 8,000 steps it moves every few of them, at least 4,096 times.
+    Models made of this package's layers keep their one compiled graph. Sites get their base rates back after fit and
+    after an exception. Attach several for several groups of sites.
 
     Logs ``dropout/<group>`` for every group of sites in repeated blocks, with ``/min`` and ``/max`` where the rates of
     a group differ, at the steps at which the trainer logs: to the loggers and in ``trainer.callback_metrics``.
@@ -104,12 +105,16 @@ class DropoutScheduler(LeanCallback):
             trainer, total_steps=self.total_steps, total_epochs=self.total_epochs, needed_by=str(self)
         )
         self._driver.write(self.rate_at(self._progress.now(trainer, ago=1)))
+        self._quiet_until = 0  # no new rate and nothing to log before this step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Set the rates of this batch."""
+        """Set the rates of this batch, if they are new; log them."""
         assert self._driver is not None
+        if self._progress.counter.completed < self._quiet_until:
+            return
         value = self.schedule(self._progress.now(trainer))
         self._driver.write(value)
+        self._quiet_until = self._progress.quiet_until(trainer)
         step = self._progress.logged_step(trainer)
         if step is not None:
             self._driver.log(trainer, pl_module, value, step=step)

@@ -8,6 +8,8 @@ from lightning.pytorch import Trainer
 
 __all__ = ["FitProgress", "check_length"]
 
+_NUM_PIECES = 4096
+
 
 def check_length(total_steps: int | None, total_epochs: int | None, *, needed_by: str) -> None:
     """Raise a ValueError if the length of a fit is given twice, or is no length."""
@@ -20,6 +22,9 @@ def check_length(total_steps: int | None, total_epochs: int | None, *, needed_by
 
 class FitProgress:
     """The share of a fit that is done: a pure function of the trainer's own counters, so resuming continues it.
+
+    A fit of many steps is divided into 4,096 pieces or more, and progress is that at the beginning of a piece: so what
+    follows it has to move only now and then, by less than anybody could see.
 
     With automatic optimization it counts optimizer steps, so the batches of one accumulation window have the same
     progress. With manual optimization it counts batches, whatever number of optimizers step in each.
@@ -68,11 +73,14 @@ class FitProgress:
                 f"max_steps={trainer.max_steps}, {trainer.num_training_batches} batches an epoch). "
                 "Pass total_steps= or total_epochs=."
             )
+        in_steps = not self._in_epochs and self._total < math.inf
+        self._stride = max(int(self._total) // _NUM_PIECES, 1) if in_steps else 1
 
     def now(self, trainer: Trainer, *, ago: int = 0) -> float:
         """Progress of the batch that is about to be trained on, or of one before; in [0, 1]."""
         done = trainer.current_epoch if self._in_epochs else self.counter.completed
-        progress = max(done - ago, 0) / self._total
+        done = max(done - ago, 0)
+        progress = (done - done % self._stride) / self._total
         if self._max_steps > 0:
             progress = max(progress, trainer.global_step / self._max_steps)
         return min(progress, 1.0)
@@ -86,14 +94,18 @@ class FitProgress:
         self._logged = step
         return step
 
-    def quiet_until(self, trainer: Trainer, *, level: float) -> int:
-        """The step that ``counter`` has to reach before one is logged or progress is above ``level``; 0 if unknown."""
+    def quiet_until(self, trainer: Trainer, *, level: float = 0.0) -> int:
+        """The step up to which ``counter`` may count before one is logged or progress changes and is above ``level``.
+
+        It may be too early; it is 0 where that cannot be told.
+        """
         if self._in_epochs or self._max_steps > 0:
             return 0
         step = self.counter.completed
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        next_logged = step + every - (step + 1) % every if every > 0 else self._total
-        return int(min(next_logged, level * self._total))  # rounded down, as it may be a step too early
+        next_logged = step + every - (step + 1) % every if every > 0 else math.inf
+        next_change = step - step % self._stride + self._stride
+        return int(min(next_logged, max(next_change, level * self._total)))
 
 
 def _steps_per_epoch(trainer: Trainer) -> float:

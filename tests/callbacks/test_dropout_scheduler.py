@@ -156,6 +156,20 @@ def test_resuming_with_another_schedule_is_allowed_and_said(tmp_path: Path, capl
     assert "DropoutScheduler(Constant(rate=0.6), how='set') continues a run of Early(rate=0.2" in caplog.text
 
 
+@pytest.mark.parametrize("every", [1, 7, 0])  # it acts in every step that is logged
+def test_a_long_fit_has_the_same_rates_whether_logged_resumed_or_neither(every: int, tmp_path: Path) -> None:
+    def rates(num_batches: int, ckpt_path: Path | None = None) -> list[float]:
+        recorder, scheduler = Recorder(), DropoutScheduler(Linear(0, 1), total_steps=10 * 4096)
+        fit = trainer(scheduler, recorder, max_epochs=num_batches // 5, limit_train_batches=5, log_every_n_steps=every)
+        fit.fit(Model(), ckpt_path=ckpt_path, weights_only=True)
+        fit.save_checkpoint(tmp_path / "last.ckpt")
+        return [step["blocks.0.ff"] for step in recorder.rates]
+
+    expected = [(step - step % 10) / (10 * 4096) for step in range(40)]
+    assert rates(40) == expected
+    assert rates(15) + rates(40, tmp_path / "last.ckpt") == expected
+
+
 def test_resuming_with_the_same_function_is_nothing_to_say(caplog: pytest.LogCaptureFixture) -> None:
     scheduler, resumed = DropoutScheduler(BrokenLate()), DropoutScheduler(BrokenLate())
     with caplog.at_level("INFO"):

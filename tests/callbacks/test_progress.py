@@ -67,6 +67,13 @@ def test_counts_to_the_end_of_the_epochs() -> None:
     assert seen(BoringModel()) == pytest.approx([i / 12 for i in range(12)])
 
 
+def test_moves_4096_times_in_a_long_fit() -> None:
+    long = seen(BoringModel(), totals={"total_steps": 12 * 4096 + 5}, limit_train_batches=30, max_epochs=1)
+    assert long == [(i - i % 12) / (12 * 4096 + 5) for i in range(30)]
+    short = seen(BoringModel(), totals={"total_steps": 2 * 4096 - 1}, limit_train_batches=30, max_epochs=1)
+    assert short == [i / (2 * 4096 - 1) for i in range(30)]
+
+
 def test_counts_to_the_last_step_where_that_comes_first() -> None:
     assert seen(BoringModel(), max_steps=5) == pytest.approx([i / 5 for i in range(5)])
     assert seen(BoringModel(), max_steps=5, max_epochs=-1) == pytest.approx([i / 5 for i in range(5)])
