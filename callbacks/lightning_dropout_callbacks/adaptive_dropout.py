@@ -92,7 +92,7 @@ class AdaptiveDropout(LeanCallback):
         self._restored: dict[str, Any] | None = None
         self._driver: SiteDriver | None = None
 
-    @cached_property  # Lightning asks for it in every hook
+    @cached_property
     def state_key(self) -> str:
         """Tells several callbacks of one trainer apart by the sites they drive."""
         return self._generate_state_key(sites=self.sites)

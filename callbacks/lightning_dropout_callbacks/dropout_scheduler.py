@@ -72,7 +72,7 @@ class DropoutScheduler(LeanCallback):
         self.total_epochs = total_epochs
         self._driver: SiteDriver | None = None
 
-    @cached_property  # Lightning asks for it in every hook
+    @cached_property
     def state_key(self) -> str:
         """Tells several schedulers of one trainer apart by the sites they drive."""
         return self._generate_state_key(sites=self.sites)
@@ -112,7 +112,7 @@ class DropoutScheduler(LeanCallback):
         assert self._driver is not None
         if self._progress.counter.completed < self._quiet_until:
             return
-        value = self.schedule(self._progress.now(trainer))
+        value = self.rate_at(self._progress.now(trainer))
         self._driver.write(value)
         self._quiet_until = self._progress.quiet_until(trainer)
         step = self._progress.logged_step(trainer)

@@ -60,6 +60,7 @@ class RankSeed(LeanCallback):
         """Find the generator and the rank; give shuffled data an order of its own."""
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
         self._rank = _data_parallel_rank(trainer, pl_module)
+        self._seeds: dict[int, int] = {}
         self._generator = _generator(pl_module.device)
         self._is_shared = self._generator.device.type == "cpu"
         self._batches = trainer.fit_loop.epoch_loop.batch_progress.total
@@ -75,7 +76,10 @@ class RankSeed(LeanCallback):
         """Seed the step."""
         if self._is_shared:
             self._outside = self._generator.get_state()
-        self._generator.manual_seed(step_seed(self._seed, self._batches.completed, self._rank))
+        number = self._batches.completed
+        if number not in self._seeds:  # many at a time take less than one at a time
+            self._seeds = {n: step_seed(self._seed, n, self._rank) for n in range(number, number + 100)}
+        self._generator.manual_seed(self._seeds[number])
         if self._is_resumed:
             self._is_resumed = False
             correct_logged_step(trainer)

@@ -50,7 +50,7 @@ STEPS = {"1 ms": (32, 16), "5 ms": (384, 64), "50 ms": (1024, 192)}
 #: Turns change so fast that the machine is the same for all. Over a group of them all have about as many of the steps
 #: at which values are logged: every 50th, so a turn of 10 steps and one at either end has none or one.
 STEPS_PER_TURN, TURNS_PER_GROUP = 10, 25
-NUM_GROUPS = {"1 ms": 20, "5 ms": 20, "50 ms": 2}
+NUM_GROUPS = {"1 ms": 20, "5 ms": 60, "50 ms": 2}
 
 
 class Net(LightningModule):
