@@ -61,7 +61,7 @@ class Schedule(ABC):
         if not 0.0 <= progress <= 1.0:
             raise ValueError(f"{self!r}: called at progress {progress}. Give the share of training done, in [0, 1].")
         value = self.curve(progress)
-        rate = value if type(value) is float else _float(value)
+        rate = _float(value)
         if not (0.0 <= rate <= self.bound and rate < math.inf):
             allowed = f"a number in [0, {self.bound:g}]" if self.bound < math.inf else "a finite number from 0 on"
             raise ValueError(f"{self!r}: returned {value!r} at progress {progress}. Return {allowed}.")

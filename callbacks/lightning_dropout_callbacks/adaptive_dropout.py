@@ -130,12 +130,8 @@ class AdaptiveDropout(LeanCallback):
         assert self._driver is not None
         if self._progress.counter.completed < self._quiet_until:
             return
-        value = self._value_at(self._progress.now(trainer))
-        self._driver.write(value)
+        self._driver.step(trainer, pl_module, self._value_at(self._progress.now(trainer)), self._progress)
         self._quiet_until = self._progress.quiet_until(trainer, level=1.0 - self.cooldown)
-        step = self._progress.logged_step(trainer)
-        if step is not None:
-            self._driver.log(trainer, pl_module, value, step=step)
 
     def _value_at(self, progress: float) -> float:
         assert self._controller is not None

@@ -112,12 +112,8 @@ class DropoutScheduler(LeanCallback):
         assert self._driver is not None
         if self._progress.counter.completed < self._quiet_until:
             return
-        value = self.rate_at(self._progress.now(trainer))
-        self._driver.write(value)
+        self._driver.step(trainer, pl_module, self.rate_at(self._progress.now(trainer)), self._progress)
         self._quiet_until = self._progress.quiet_until(trainer)
-        step = self._progress.logged_step(trainer)
-        if step is not None:
-            self._driver.log(trainer, pl_module, value, step=step)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Restore the base rates."""

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from lightning_dropout.sites import Sites, SiteWriter, find_sites
+from lightning_dropout_callbacks.progress import FitProgress
 
 __all__ = ["How", "SiteDriver", "as_globs", "select_sites"]
 
@@ -70,7 +71,14 @@ class SiteDriver:
         noun = "site" if len(sites) == 1 else "sites"
         rank_zero_info(f"{owner} drives {len(sites)} dropout {noun}: {groups}.")
 
-    def log(self, trainer: Trainer, module: LightningModule, value: float, *, step: int) -> None:
+    def step(self, trainer: Trainer, module: LightningModule, value: float, progress: FitProgress) -> None:
+        """Give the sites their rates for the step that is about to begin, and log them if the trainer logs it."""
+        self.write(value)
+        step = progress.logged_step(trainer)
+        if step is not None:
+            self._log(trainer, module, value, step=step)
+
+    def _log(self, trainer: Trainer, module: LightningModule, value: float, *, step: int) -> None:
         """Log the rate of every group of sites, and the value in the progress bar where there is one.
 
         What a module logs Lightning looks at again in every later step, so rates are logged as its own
