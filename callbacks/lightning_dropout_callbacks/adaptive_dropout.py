@@ -114,7 +114,7 @@ class AdaptiveDropout(LeanCallback):
         self._controller = self._new_controller(self._mean_base_rate if self.start is None else self.start)
         if self._restored:
             self._controller.load_state_dict(self._restored)
-        self._driver = SiteDriver(sites, model=pl_module, owner=str(self), how=self.how, globs=self.sites)
+        self._driver = SiteDriver(trainer, sites, model=pl_module, owner=str(self), how=self.how, globs=self.sites)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Learn how long the fit is; set the rates of the last batch, as a resumed run may begin with a validation."""

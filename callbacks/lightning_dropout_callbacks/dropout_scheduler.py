@@ -96,7 +96,7 @@ class DropoutScheduler(LeanCallback):
         values = [self.rate_at(i / (_NUM_CHECKED - 1)) for i in range(_NUM_CHECKED)]
         if self.how == "scale":
             sites.check_factor(max(values))
-        self._driver = SiteDriver(sites, model=pl_module, owner=str(self), how=self.how, globs=self.sites)
+        self._driver = SiteDriver(trainer, sites, model=pl_module, owner=str(self), how=self.how, globs=self.sites)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Learn how long the fit is; set the rates of the last batch, as a resumed run may begin with a validation."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from lightning_dropout.sites import Sites, SiteWriter, find_sites
 from lightning_dropout_callbacks.progress import FitProgress
+from lightning_dropout_callbacks.rate_log import RateLog
 
 __all__ = ["How", "SiteDriver", "as_globs", "select_sites"]
 
@@ -60,7 +60,9 @@ class SiteDriver:
         ValueError: If another callback drives one of the sites.
     """
 
-    def __init__(self, sites: Sites, *, model: nn.Module, owner: str, how: How, globs: tuple[str, ...] | None) -> None:
+    def __init__(
+        self, trainer: Trainer, sites: Sites, *, model: nn.Module, owner: str, how: How, globs: tuple[str, ...] | None
+    ) -> None:
         self.how = how
         self._shown = "dropout" if globs is None else f"dropout {' '.join(globs)}"
         self._writer = SiteWriter(sites, model=model, owner=owner)
@@ -70,6 +72,8 @@ class SiteDriver:
         groups = ", ".join(f"{name} ({len(group)})" for name, group in sites.groups().items())
         noun = "site" if len(sites) == 1 else "sites"
         rank_zero_info(f"{owner} drives {len(sites)} dropout {noun}: {groups}.")
+        self._rate_log = RateLog.of(trainer)
+        self._rate_log.join(self)
 
     def step(self, trainer: Trainer, module: LightningModule, value: float, progress: FitProgress) -> None:
         """Give the sites their rates for the step that is about to begin, and log them if the trainer logs it."""
@@ -79,11 +83,7 @@ class SiteDriver:
             self._log(trainer, module, value, step=step)
 
     def _log(self, trainer: Trainer, module: LightningModule, value: float, *, step: int) -> None:
-        """Log the rate of every group of sites, and the value in the progress bar where there is one.
-
-        What a module logs Lightning looks at again in every later step, so rates are logged as its own
-        ``LearningRateMonitor`` logs learning rates.
-        """
+        """Log the rate of every group of sites, and the value in the progress bar where there is one."""
         rates = {}
         for name, (low, mean, high) in self._base_ranges.items():
             if self.how == "set":
@@ -92,15 +92,13 @@ class SiteDriver:
                 rates[f"dropout/{name}"] = value * mean
                 if low < high:
                     rates[f"dropout/{name}/min"], rates[f"dropout/{name}/max"] = value * low, value * high
-        for logger in trainer.loggers:
-            logger.log_metrics(rates, step=step)
-        device = trainer.strategy.root_device
-        trainer.callback_metrics.update({name: torch.tensor(rate, device=device) for name, rate in rates.items()})
+        self._rate_log.add(self, trainer, rates, step=step)
         if trainer.progress_bar_callback is not None:
             module.log(self._shown, value, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=1)
 
     def release(self) -> None:
         """Give the sites their base rates again and leave them to others."""
+        self._rate_log.leave(self)
         self._writer.release()
 
 

@@ -103,6 +103,19 @@ def test_several_schedulers_drive_several_groups() -> None:
     assert len({scheduler.state_key for scheduler in schedulers}) == 2
 
 
+def test_rates_of_several_schedulers_are_logged_in_one_row_a_step(tmp_path: Path) -> None:
+    schedulers = [DropoutScheduler(0.7, sites="ff"), DropoutScheduler(lambda t: t, sites=["attn", "off"])]
+    for version in range(2):
+        logger = CSVLogger(tmp_path, version=version)
+        trainer(*schedulers, logger=logger, log_every_n_steps=2).fit(Model())
+        rates = logged_rates(logger)
+        assert len(rates) > 2
+        assert {tuple(steps) for steps in rates.values()} == {(1, 3, 5, 7)}
+        with open(Path(logger.log_dir) / "metrics.csv") as file:
+            rows = [row for row in csv.DictReader(file) if any(row[name] for name in rates)]
+        assert len(rows) == 4
+
+
 @pytest.mark.parametrize("globs", [("ff", "blocks.1.*"), ("*.1.ff", "*.1.ff")])
 def test_two_schedulers_on_one_site_are_refused_before_the_first_step(globs: tuple[str, str]) -> None:
     model, recorder = Model(), Recorder()
