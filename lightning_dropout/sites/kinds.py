@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["is_attention_name", "is_rate_name", "kind_of_attribute", "same_rate"]
+__all__ = ["KINDS", "is_attention_name", "is_rate_name", "kind_of_attribute", "same_rate"]
+
+#: The kinds of this package's layers and of the storages it knows; ``register_site`` can name others.
+KINDS = (
+    *("element", "channel", "block", "path", "layer", "attn_head", "token", "embedding", "attention", "context"),
+    *("locked", "weight", "gaussian", "alpha", "concrete", "recurrent"),
+)
 
 # A name is that of a rate if one of its words says so and none says that it is something else.
 _RATE_WORD = re.compile(

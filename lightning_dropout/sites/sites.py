@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from io import StringIO
 from typing import TYPE_CHECKING, overload
 
+from lightning_dropout.sites.kinds import KINDS
 from lightning_dropout.sites.site import Site
 
 if TYPE_CHECKING:
@@ -71,7 +72,16 @@ class Sites(Sequence[Site]):
         return Sites([self[i] for i in sorted(selected)])
 
     def of_kind(self, *kinds: str) -> Sites:
-        """The sites of the given kinds, such as ``"attention"``; empty if there are none."""
+        """The sites of the given kinds, such as ``"attention"``; empty if there are none.
+
+        Raises:
+            ValueError: If a kind is none that dropout has, nor one of these sites.
+        """
+        found = {site.kind for site in self}
+        for kind in kinds:
+            if kind not in found and kind not in KINDS:
+                names = ", ".join(map(repr, sorted(found))) or "no site at all"
+                raise ValueError(f"{kind!r} is no kind of dropout. Found: {names}. Known: {', '.join(KINDS)}.")
         return Sites([site for site in self if site.kind in kinds])
 
     def groups(self) -> dict[str, Sites]:

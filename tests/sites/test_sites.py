@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from lightning_dropout import layers
 from lightning_dropout.layers import Dropout
-from lightning_dropout.sites import Sites, find_sites
+from lightning_dropout.sites import Sites, find_sites, register_site
+from lightning_dropout.sites.kinds import KINDS
 
 rates = st.floats(0.0, 1.0)
 
@@ -34,6 +36,25 @@ def test_match_selects_by_glob_and_keeps_the_order_of_the_model() -> None:
     assert len(sites.match("ff")) == 3
     assert len(sites.of_kind("attention")) == 3
     assert len(sites.of_kind("path")) == 0
+
+
+def test_the_kinds_of_all_layers_are_known() -> None:
+    kinds = {getattr(getattr(layers, name), "kind", "element") for name in layers.__all__}
+    assert len(kinds) > 10
+    assert kinds <= set(KINDS)
+
+
+def test_a_kind_that_nothing_has_is_refused_unless_it_is_one_of_dropout() -> None:
+    with pytest.raises(ValueError, match=r"'atention' is no kind of dropout. Found: 'attention', 'element'. Known: "):
+        find_sites(blocks()).of_kind("element", "atention")
+    with pytest.raises(ValueError, match="Found: no site at all"):
+        find_sites(nn.Linear(1, 1)).of_kind("elements")
+
+    class Gate(nn.Module):
+        sparsity = 0.1
+
+    register_site(Gate, "sparsity", kind="gate")
+    assert len(find_sites(nn.Sequential(Gate())).of_kind("gate")) == 1
 
 
 def test_a_glob_without_a_match_lists_the_names() -> None:
