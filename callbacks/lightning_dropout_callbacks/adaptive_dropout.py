@@ -114,7 +114,7 @@ class AdaptiveDropout(LeanCallback):
         self._controller = self._new_controller(self._mean_base_rate if self.start is None else self.start)
         if self._restored:
             self._controller.load_state_dict(self._restored)
-        self._driver = SiteDriver(trainer, sites, model=pl_module, owner=str(self), how=self.how, globs=self.sites)
+        self._driver = SiteDriver(self, trainer, sites, model=pl_module, how=self.how, globs=self.sites)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Learn how long the fit is; set the rates of the last batch, as a resumed run may begin with a validation."""
@@ -127,7 +127,8 @@ class AdaptiveDropout(LeanCallback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the rates of this batch, if they may have changed; log them."""
-        assert self._driver is not None
+        if self._driver is None:
+            raise RuntimeError(f"{self} was added to a trainer that trains already. Add it before trainer.fit().")
         if self._progress.counter.completed < self._quiet_until:
             return
         self._driver.step(trainer, pl_module, self._value_at(self._progress.now(trainer)), self._progress)

@@ -26,12 +26,13 @@ class DropoutScheduler(LeanCallback):
     """Set dropout rates from a schedule before every training batch.
 
     The rate depends only on training progress, so a resumed run follows the same curve and the checkpoint carries
-    nothing that could go stale. In a fit of more than 8,000 steps it moves every few of them, at least 4,096 times.
+    nothing that could go stale. In a fit of more than 8,191 steps it moves every few of them, at least 4,096 times.
     Models made of this package's layers keep their one compiled graph. Sites get their base rates back after fit and
     after an exception. Attach several for several groups of sites.
 
-    Logs ``dropout/<group>`` for every group of sites in repeated blocks, with ``/min`` and ``/max`` where the rates of
-    a group differ, at the steps at which the trainer logs: to the loggers and in ``trainer.callback_metrics``.
+    Logs ``dropout/<group>`` for every group of sites in repeated blocks, at the steps at which the trainer logs: to the
+    loggers and in ``trainer.callback_metrics``. It is the mean, with ``/min`` and ``/max`` beside it where the rates of
+    the group differ, also where several callbacks drive parts of it.
 
     Args:
         schedule: Maps progress in [0, 1] to a rate, or to a factor with ``how="scale"``. A number is a constant.
@@ -96,7 +97,7 @@ class DropoutScheduler(LeanCallback):
         values = [self.rate_at(i / (_NUM_CHECKED - 1)) for i in range(_NUM_CHECKED)]
         if self.how == "scale":
             sites.check_factor(max(values))
-        self._driver = SiteDriver(trainer, sites, model=pl_module, owner=str(self), how=self.how, globs=self.sites)
+        self._driver = SiteDriver(self, trainer, sites, model=pl_module, how=self.how, globs=self.sites)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Learn how long the fit is; set the rates of the last batch, as a resumed run may begin with a validation."""
@@ -109,7 +110,8 @@ class DropoutScheduler(LeanCallback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the rates of this batch, if they are new; log them."""
-        assert self._driver is not None
+        if self._driver is None:
+            raise RuntimeError(f"{self} was added to a trainer that trains already. Add it before trainer.fit().")
         if self._progress.counter.completed < self._quiet_until:
             return
         self._driver.step(trainer, pl_module, self.rate_at(self._progress.now(trainer)), self._progress)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from lightning_dropout.sites import Sites, SiteWriter, find_sites
 from lightning_dropout_callbacks.progress import FitProgress
-from lightning_dropout_callbacks.rate_log import RateLog
+from lightning_dropout_callbacks.rate_log import RateLog, RateSummary
 
 __all__ = ["How", "SiteDriver", "as_globs", "select_sites"]
 
@@ -61,19 +61,28 @@ class SiteDriver:
     """
 
     def __init__(
-        self, trainer: Trainer, sites: Sites, *, model: nn.Module, owner: str, how: How, globs: tuple[str, ...] | None
+        self,
+        callback: Callback,
+        trainer: Trainer,
+        sites: Sites,
+        *,
+        model: nn.Module,
+        how: How,
+        globs: tuple[str, ...] | None,
     ) -> None:
+        owner = str(callback)
         self.how = how
         self._shown = "dropout" if globs is None else f"dropout {' '.join(globs)}"
         self._writer = SiteWriter(sites, model=model, owner=owner)
         #: Gives the sites their rates; in every step, so without a call in between.
         self.write: Callable[[float], None] = self._writer.set if how == "set" else self._writer.scale
-        self._base_ranges = {name: _range(list(group.base_rates().values())) for name, group in sites.groups().items()}
+        self._bases = {name: _summary(list(group.base_rates().values())) for name, group in sites.groups().items()}
         groups = ", ".join(f"{name} ({len(group)})" for name, group in sites.groups().items())
         noun = "site" if len(sites) == 1 else "sites"
         rank_zero_info(f"{owner} drives {len(sites)} dropout {noun}: {groups}.")
+        self._callback = callback
         self._rate_log = RateLog.of(trainer)
-        self._rate_log.join(self)
+        self._rate_log.join(callback)
 
     def step(self, trainer: Trainer, module: LightningModule, value: float, progress: FitProgress) -> None:
         """Give the sites their rates for the step that is about to begin, and log them if the trainer logs it."""
@@ -84,23 +93,19 @@ class SiteDriver:
 
     def _log(self, trainer: Trainer, module: LightningModule, value: float, *, step: int) -> None:
         """Log the rate of every group of sites, and the value in the progress bar where there is one."""
-        rates = {}
-        for name, (low, mean, high) in self._base_ranges.items():
-            if self.how == "set":
-                rates[f"dropout/{name}"] = value
-            else:
-                rates[f"dropout/{name}"] = value * mean
-                if low < high:
-                    rates[f"dropout/{name}/min"], rates[f"dropout/{name}/max"] = value * low, value * high
-        self._rate_log.add(self, trainer, rates, step=step)
+        if self.how == "set":
+            groups = {name: RateSummary(value, value, value, base.num_sites) for name, base in self._bases.items()}
+        else:
+            groups = {name: base.scaled(value) for name, base in self._bases.items()}
+        self._rate_log.add(self._callback, trainer, groups, step=step)
         if trainer.progress_bar_callback is not None:
             module.log(self._shown, value, prog_bar=True, logger=False, on_step=True, on_epoch=False, batch_size=1)
 
     def release(self) -> None:
         """Give the sites their base rates again and leave them to others."""
-        self._rate_log.leave(self)
+        self._rate_log.leave(self._callback)
         self._writer.release()
 
 
-def _range(rates: Sequence[float]) -> tuple[float, float, float]:
-    return min(rates), sum(rates) / len(rates), max(rates)
+def _summary(rates: Sequence[float]) -> RateSummary:
+    return RateSummary(min(rates), sum(rates) / len(rates), max(rates), len(rates))

@@ -116,6 +116,49 @@ def test_rates_of_several_schedulers_are_logged_in_one_row_a_step(tmp_path: Path
         assert len(rows) == 4
 
 
+def test_schedulers_of_one_group_are_logged_as_its_mean_and_range(tmp_path: Path) -> None:
+    first, second = DropoutScheduler(0.2, sites="*.0.ff"), DropoutScheduler(lambda t: t, sites=["*.1.ff", "*.2.ff"])
+    logger = CSVLogger(tmp_path)
+    fit = trainer(first, second, logger=logger, log_every_n_steps=4)
+    fit.fit(Model())
+    assert logged_rates(logger) == {
+        "dropout/blocks.ff": pytest.approx({3: (0.2 + 2 * 3 / 8) / 3, 7: (0.2 + 2 * 7 / 8) / 3}),
+        "dropout/blocks.ff/min": pytest.approx({3: 0.2, 7: 0.2}),
+        "dropout/blocks.ff/max": pytest.approx({3: 3 / 8, 7: 7 / 8}),
+    }
+    assert fit.callback_metrics["dropout/blocks.ff"].item() == pytest.approx((0.2 + 2 * 7 / 8) / 3)
+
+
+class Swap(Callback):
+    """Changes the callbacks of the trainer after the third batch."""
+
+    def __init__(self, *, remove: list[Callback], add: list[Callback]) -> None:
+        self.remove, self.add = remove, add
+
+    def on_train_batch_end(self, trainer: Any, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == 3:
+            trainer.callbacks = [callback for callback in trainer.callbacks if callback not in self.remove] + self.add
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_scheduler_that_is_removed_leaves_the_rates_of_others_logged(which: int, tmp_path: Path) -> None:
+    schedulers = [DropoutScheduler(0.7, sites="ff"), DropoutScheduler(0.6, sites="attn")]
+    logger = CSVLogger(tmp_path)
+    trainer(*schedulers, Swap(remove=[schedulers[which]], add=[]), logger=logger, log_every_n_steps=1).fit(Model())
+    removed, left = ("dropout/blocks.ff", "dropout/blocks.attn")[:: 1 - 2 * which]
+    assert list(logged_rates(logger)[left]) == list(range(8))
+    assert list(logged_rates(logger)[removed]) == list(range(3))
+    schedulers[which].teardown(trainer(), Model(), "fit")
+
+
+def test_a_scheduler_that_is_added_in_the_middle_of_a_fit_says_so() -> None:
+    late = DropoutScheduler(0.7, sites="ff")
+    with pytest.raises(
+        RuntimeError, match=r"sites=\['ff'\].* was added to a trainer that trains already. Add it before"
+    ):
+        trainer(Swap(remove=[], add=[late])).fit(Model())
+
+
 @pytest.mark.parametrize("globs", [("ff", "blocks.1.*"), ("*.1.ff", "*.1.ff")])
 def test_two_schedulers_on_one_site_are_refused_before_the_first_step(globs: tuple[str, str]) -> None:
     model, recorder = Model(), Recorder()
