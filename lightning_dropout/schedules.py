@@ -80,7 +80,7 @@ def as_schedule(value: ScheduleLike, *, bound: float = 1.0) -> Schedule:
         bound: The largest value that a plain function may return: ``math.inf`` admits factors above 1.
 
     Raises:
-        ValueError: If ``value`` is none of these, or a number outside [0, 1].
+        ValueError: If ``value`` is none of these, a number outside [0, 1], or a class where its object is meant.
 
     Example:
         >>> as_schedule(0.1)
@@ -90,6 +90,8 @@ def as_schedule(value: ScheduleLike, *, bound: float = 1.0) -> Schedule:
     """
     if isinstance(value, Schedule):
         return value
+    if isinstance(value, type):
+        raise ValueError(f"The schedule is the class {value.__name__}. Give an object of it: {value.__name__}(...).")
     return _Function(value, bound) if callable(value) else Constant(value)
 
 
@@ -451,6 +453,8 @@ def _blend(start: float, end: float, x: float) -> float:
 
 def _float(value: Any) -> float:
     """``value`` as a float, NaN if it is no number."""
+    if isinstance(value, (bool, str)):
+        return math.nan
     try:
         return float(value)
     except (TypeError, ValueError):

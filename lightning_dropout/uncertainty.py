@@ -107,10 +107,10 @@ def mc_predict(
         >>> prediction.mean.shape, prediction.entropy.shape
         (torch.Size([2, 3]), torch.Size([2]))
     """
-    if num_samples < 1:
-        raise ValueError(f"mc_predict(num_samples={num_samples}): give 1 or more.")
-    if max_batch is not None and max_batch < 1:
-        raise ValueError(f"mc_predict(max_batch={max_batch}): give 1 or more rows.")
+    if not isinstance(num_samples, int) or num_samples < 1:
+        raise ValueError(f"mc_predict(num_samples={num_samples!r}): give a whole number from 1 on.")
+    if max_batch is not None and (not isinstance(max_batch, int) or max_batch < 1):
+        raise ValueError(f"mc_predict(max_batch={max_batch!r}): give a whole number of rows, from 1 on.")
     run = forward or (lambda batch: _call(model, batch))
     if isinstance(batch, Mapping):
         batch = dict(batch)  # a Hugging Face BatchEncoding hides its tensors

@@ -222,8 +222,9 @@ def test_one_seed_gives_one_prediction() -> None:
     [
         (lambda x: mc_predict(network(nn.Dropout(0.0)), x), r"no dropout site with a rate above 0 in Sequential"),
         (lambda x: mc_predict(nn.Linear(4, 3), x), r"found: no site at all"),
-        (lambda x: mc_predict(network(), x, 0), "num_samples=0.*give 1 or more"),
-        (lambda x: mc_predict(network(), x, max_batch=0), "max_batch=0.*give 1 or more"),
+        (lambda x: mc_predict(network(), x, 0), "num_samples=0.*give a whole number from 1 on"),
+        (lambda x: mc_predict(network(), x, 2.5), "num_samples=2.5.*give a whole number from 1 on"),
+        (lambda x: mc_predict(network(), x, max_batch=0), "max_batch=0.*give a whole number of rows"),
         (lambda x: mc_predict(network(), x, task="ranking"), "task='ranking' is unknown"),
         (lambda x: mc_predict(network(), x, forward=lambda b: network()(b)[:, 0]), "Pass task='regression'"),
         (lambda x: mc_predict(network(), x, forward=lambda b: b.mean(0)), r"80 rows .* shape \(4,\). Pass max_batch=1"),

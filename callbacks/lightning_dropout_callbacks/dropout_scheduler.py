@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from lightning_dropout.schedules import ScheduleLike, as_schedule
+from lightning_dropout.schedules import Constant, ScheduleLike, as_schedule
 from lightning_dropout.sites import Sites
 from lightning_dropout_callbacks.lean import LeanCallback
 from lightning_dropout_callbacks.progress import FitProgress, check_length
@@ -39,7 +39,7 @@ class DropoutScheduler(LeanCallback):
         sites: Glob, or several, on site names. By default the element-like sites that the model's author turned on:
             kinds element, channel, attention, context, embedding and recurrent with a base rate above 0.
         how: ``"set"`` gives every selected site the schedule's rate; ``"scale"`` multiplies each site's own base
-            rate, which keeps a per-layer profile.
+            rate, which keeps a per-layer profile. A factor above 1 takes a plain function, as the schedules end at 1.
         total_steps: Where progress reaches 1, in optimizer steps; the rate stays there afterwards. By default it is
             the end of the fit. Needed where the trainer has no end of its own.
         total_epochs: The same in epochs.
@@ -102,9 +102,10 @@ class DropoutScheduler(LeanCallback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Learn how long the fit is; set the rates of the last batch, as a resumed run may begin with a validation."""
         assert self._driver is not None
-        self._progress = FitProgress(
-            trainer, total_steps=self.total_steps, total_epochs=self.total_epochs, needed_by=str(self)
-        )
+        # A constant is the same however long the fit is, so that the fit may be endless.
+        total_steps = 1 if isinstance(self.schedule, Constant) else self.total_steps
+        total_epochs = None if isinstance(self.schedule, Constant) else self.total_epochs
+        self._progress = FitProgress(trainer, total_steps=total_steps, total_epochs=total_epochs, needed_by=str(self))
         self._driver.write(self.rate_at(self._progress.now(trainer, ago=1)))
         self._quiet_until = 0  # no new rate and nothing to log before this step
 

@@ -41,12 +41,12 @@ class MCDropout(LeanCallback):
     """
 
     def __init__(self, num_samples: int = 20, *, task: Task = "classification", max_batch: int | None = None) -> None:
-        if num_samples < 1:
-            raise ValueError(f"MCDropout(num_samples={num_samples}): give 1 or more.")
+        if not isinstance(num_samples, int) or num_samples < 1:
+            raise ValueError(f"MCDropout(num_samples={num_samples!r}): give a whole number from 1 on.")
         if task not in ("classification", "regression"):
             raise ValueError(f"MCDropout(task={task!r}): task is 'classification' or 'regression'.")
-        if max_batch is not None and max_batch < 1:
-            raise ValueError(f"MCDropout(max_batch={max_batch}): give 1 or more rows.")
+        if max_batch is not None and (not isinstance(max_batch, int) or max_batch < 1):
+            raise ValueError(f"MCDropout(max_batch={max_batch!r}): give a whole number of rows, from 1 on.")
         self.num_samples = num_samples
         self.task: Task = task
         self.max_batch = max_batch

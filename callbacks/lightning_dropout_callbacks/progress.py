@@ -14,8 +14,8 @@ _NUM_PIECES = 4096
 def check_length(total_steps: int | None, total_epochs: int | None, *, needed_by: str) -> None:
     """Raise a ValueError if the length of a fit is given twice, or is no length."""
     for name, total in (("total_steps", total_steps), ("total_epochs", total_epochs)):
-        if total is not None and total < 1:
-            raise ValueError(f"{needed_by}({name}={total}): give 1 or more.")
+        if total is not None and (not isinstance(total, int) or total < 1):
+            raise ValueError(f"{needed_by}({name}={total!r}): give a whole number from 1 on.")
     if total_steps is not None and total_epochs is not None:
         raise ValueError(f"{needed_by}(total_steps={total_steps}, total_epochs={total_epochs}): give one of them.")
 

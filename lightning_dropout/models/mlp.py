@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_dropout.layers import AlphaDropout, ConcreteDropout, DropConnect, Dropout, GaussianDropout
 from lightning_dropout.layers.rate import check_rate
+from lightning_dropout.models.checks import check_dropout, check_sizes
 
 __all__ = ["MLP", "MLPDropout"]
 
@@ -122,6 +123,8 @@ class MLP(nn.Module):
         dropout: MLPDropout = MLPDropout(),
     ) -> None:
         super().__init__()
+        check_sizes("MLP", num_inputs=num_inputs, num_outputs=num_outputs, widths=widths)
+        check_dropout("MLP", dropout, MLPDropout)
         if activation not in _ACTIVATIONS:
             raise ValueError(f"MLP(activation={activation!r}) is unknown. Give one of {', '.join(_ACTIVATIONS)}.")
         if norm is not None and norm not in _NORMS:
@@ -132,10 +135,6 @@ class MLP(nn.Module):
                 "variance after SELU only. Set activation='selu', or another kind."
             )
         sizes = [num_inputs, *widths, num_outputs]
-        if min(sizes) < 1:
-            raise ValueError(
-                f"MLP(num_inputs={num_inputs}, num_outputs={num_outputs}, widths={list(widths)}) has a size below 1."
-            )
         rates = [dropout.input] + [dropout.hidden] * len(widths)
         *hidden_linears, output_linear = [
             dropout.on_layer(nn.Linear(num_in, num_out), rate)

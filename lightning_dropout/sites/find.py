@@ -135,7 +135,7 @@ def _class_name(module: nn.Module) -> str:
 
 
 def _check(module: nn.Module, attribute: str, name: str) -> None:
-    where = f"{type(module).__name__}.{attribute} at {name!r}"
+    where = f"{type(module).__name__}.{attribute}" + (f" at {name!r}" if name else "")
     try:
         rate = read_place(module, attribute)
     except AttributeError:

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-import lightning_dropout.layers
 from lightning_dropout.sites.find import clean_name, unwrap
 
-__all__ = ["Location", "locate", "module_names"]
+__all__ = ["Location", "locate", "module_names", "short_source"]
 
-_INSIDE = tuple(str(Path(file).parent) for file in (torch.__file__, __file__, lightning_dropout.layers.__file__))
+_OURS = Path(__file__).parents[1]
+_INSIDE = tuple(map(str, (Path(torch.__file__).parent, _OURS / "sites", _OURS / "layers")))
+# A command calls the model itself: further out there is no line of the user's.
+_COMMANDS = str(_OURS / "cli")
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,17 @@ class Location:
 
     @property
     def source(self) -> str:
-        """File name and line."""
-        return f"{Path(self.file).name}:{self.line}"
+        """File name and line; empty where a command called a layer of torch and no code of the user's did."""
+        return short_source(self.file, self.line)
 
     def has_constant(self, value: float) -> bool:
         """Whether ``value`` is written in the code there."""
         return self.code is not None and value in self.code.co_consts
+
+
+def short_source(file: str, line: int) -> str:
+    """File name and line, or nothing where there is no line."""
+    return f"{Path(file).name}:{line}" if line else ""
 
 
 def module_names(model: nn.Module) -> dict[Any, str]:
@@ -47,6 +54,8 @@ def locate(names: Mapping[Any, str], frame: FrameType | None) -> Location:
     """Where the code in ``frame`` was called from."""
     module, outside = None, None
     while frame is not None and (module is None or outside is None):
+        if frame.f_code.co_filename.startswith(_COMMANDS):
+            break
         if module is None:
             module = names.get(_module_of(frame))
         if outside is None and not frame.f_code.co_filename.startswith(_INSIDE):

@@ -214,4 +214,4 @@ def _name(run: Run) -> str:
 
 def _what(run: Run) -> str:
     name = f"{run.site.name!r}" if run.site else f"{run.call} in {run.where.module!r}"
-    return f"{name} ({run.where.source})"
+    return f"{name} ({run.where.source})" if run.where.source else name

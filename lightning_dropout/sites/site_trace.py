@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightning_dropout.sites.location import short_source
 from lightning_dropout.sites.recording import Recording, Run
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class DropoutOperation:
 
     @property
     def source(self) -> str:
-        """File name and line."""
-        return f"{Path(self.file).name}:{self.line}"
+        """File name and line, or nothing where no code of the user's made the call."""
+        return short_source(self.file, self.line)
 
 
 class SiteTrace:
@@ -96,8 +96,9 @@ class SiteTrace:
         """A table for ``rich``, one row per operation and one per site that never dropped anything."""
         from rich.table import Table
 
-        table = Table("site", "kind", "rate", "run with", "dropped", "input", "calls", "call", "source")
+        table = Table("site", "kind", "rate", "probe rate", "dropped", "input", "calls", "call", "source")
         table.columns[0].overflow = "fold"
+        table.caption = "Every site ran once at a probe rate of its own, which told its dropout operations."
         for op in self.operations:
             site = op.site or f"{'constant' if op.is_constant else 'no site'} in {op.module!r}"
             kind = " on ".join(filter(None, (op.kind, op.position)))

@@ -235,7 +235,7 @@ def test_rates_come_back_after_an_exception() -> None:
         ({"bounds": (0.5, 0.2)}, r"AdaptiveDropout\(how='set'\): bounds are \(0.5, 0.2\)"),
         ({"start": 0.95}, "start rate 0.95 is out of the bounds"),
         ({"cooldown": 1.5}, "cooldown is 1.5"),
-        ({"total_steps": 0}, "total_steps=0.*give 1 or more"),
+        ({"total_steps": 0}, "total_steps=0.*give a whole number from 1 on"),
     ],
 )
 def test_arguments_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:

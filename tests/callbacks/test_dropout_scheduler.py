@@ -116,6 +116,16 @@ def test_rates_of_several_schedulers_are_logged_in_one_row_a_step(tmp_path: Path
         assert len(rows) == 4
 
 
+def test_a_constant_rate_needs_no_end_of_the_fit() -> None:
+    model, recorder = Model(), Recorder()
+    fit = trainer(DropoutScheduler(0.7), recorder, Stop(), max_epochs=-1)
+    fit.fit(model)
+    assert fit.global_step == 6
+    assert {rates["blocks.0.ff"] for rates in recorder.rates} == {0.7}
+    with pytest.raises(ValueError, match=r"cannot tell how long this fit is .* Pass total_steps= or total_epochs="):
+        trainer(DropoutScheduler(Linear(0.7, 0.6)), max_epochs=-1).fit(model)
+
+
 def test_schedulers_of_one_group_are_logged_as_its_mean_and_range(tmp_path: Path) -> None:
     first, second = DropoutScheduler(0.2, sites="*.0.ff"), DropoutScheduler(lambda t: t, sites=["*.1.ff", "*.2.ff"])
     logger = CSVLogger(tmp_path)
@@ -127,6 +137,11 @@ def test_schedulers_of_one_group_are_logged_as_its_mean_and_range(tmp_path: Path
         "dropout/blocks.ff/max": pytest.approx({3: 3 / 8, 7: 7 / 8}),
     }
     assert fit.callback_metrics["dropout/blocks.ff"].item() == pytest.approx((0.2 + 2 * 7 / 8) / 3)
+
+
+class Stop(Callback):
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        trainer.should_stop = trainer.global_step >= 6
 
 
 class Swap(Callback):
@@ -316,8 +331,16 @@ class BrokenLate:
     [
         (lambda: DropoutScheduler(1.5), r"1\.5"),
         (lambda: DropoutScheduler(0.1, how="add"), r"DropoutScheduler\(how='add'\): how is 'set' or 'scale'"),
-        (lambda: DropoutScheduler(0.1, total_steps=0), r"DropoutScheduler\(total_steps=0\): give 1 or more"),
-        (lambda: DropoutScheduler(0.1, total_epochs=-1), r"DropoutScheduler\(total_epochs=-1\): give 1 or more"),
+        (
+            lambda: DropoutScheduler(0.1, total_steps=0),
+            r"DropoutScheduler\(total_steps=0\): give a whole number from 1",
+        ),
+        (lambda: DropoutScheduler(0.1, total_steps="9"), r"DropoutScheduler\(total_steps='9'\): give a whole number"),
+        (lambda: DropoutScheduler(0.1, total_steps=1.5), r"DropoutScheduler\(total_steps=1.5\): give a whole number"),
+        (lambda: DropoutScheduler(True), r"Constant\(rate\): found True. Give a number in \[0, 1\]"),
+        (lambda: DropoutScheduler("0.5"), r"Constant\(rate\): found '0.5'. Give a number in \[0, 1\]"),
+        (lambda: DropoutScheduler(Linear), r"The schedule is the class Linear. Give an object of it: Linear\(...\)"),
+        (lambda: DropoutScheduler(0.1, total_epochs=-1), r"DropoutScheduler\(total_epochs=-1\): give a whole number"),
         (lambda: DropoutScheduler(0.1, total_steps=1, total_epochs=1), "give one of them"),
         (lambda: DropoutScheduler(0.1, sites=[]), r"sites=\[\] is no glob"),
         (lambda: DropoutScheduler(0.1, sites=3), "sites=3 is no glob"),  # type: ignore[arg-type]

@@ -110,7 +110,7 @@ def test_a_model_without_dropout_is_refused() -> None:
         predict(model, MCDropout())
 
 
-@pytest.mark.parametrize("settings", [{"num_samples": 0}, {"task": "ranking"}, {"max_batch": 0}])
+@pytest.mark.parametrize("settings", [{"num_samples": 0}, {"num_samples": 2.5}, {"task": "ranking"}, {"max_batch": 0}])
 def test_arguments_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=rf"MCDropout\({next(iter(settings))}="):
         MCDropout(**settings)

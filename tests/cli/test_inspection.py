@@ -1,3 +1,4 @@
+import re
 import sys
 
 import pytest
@@ -80,6 +81,7 @@ def test_an_importable_model_is_run_on_random_numbers(target, capsys):
     assert "1 dropout sites of Sequential" in out
     assert "1 of them fired in training" in out
     assert "4x8" in out
+    assert not re.search(r"[\w?]+(\.py)?:\d", out)  # nobody's code calls the layers of a Sequential
 
 
 def test_whole_numbers_are_in_every_vocabulary(capsys):

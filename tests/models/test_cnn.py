@@ -96,6 +96,8 @@ def test_path_dropout_at_rate_1_leaves_the_shortcut():
         ),
         (lambda: CNN(1, 2, widths=(4, 8), strides=(1,)), r"widths=\[4, 8\], strides=\[1\]\): give one width and one"),
         (lambda: CNN(1, 2, widths=()), r"CNN\(widths=\[\], strides=\[\]\): give one width"),
+        (lambda: CNN(0, 2), r"CNN\(num_channels=0\): give a whole number from 1 on"),
+        (lambda: CNN(1, 2, dropout=0.2), r"CNN\(dropout=0.2\): each site has a rate of its own. Give a CNNDropout\("),
         (lambda: CNNDropout(block=0.1), r"CNNDropout\(block=0\.1, block_size=None\): .* Set block_size="),
         (lambda: CNNDropout(head=-1), r"CNNDropout head is -1\.0\. Give the probability"),
         (lambda: CNNDropout(after="pool"), r"CNNDropout\(after='pool'\) is unknown\. Give 'activation' or 'norm'"),

@@ -9,6 +9,7 @@ from operator import mul
 from torch import Tensor, nn
 
 from lightning_dropout.layers import Dropout, linear
+from lightning_dropout.models.checks import check_dropout, check_sizes
 from lightning_dropout.models.cnn.block import PlainBlock, ResidualBlock, conv3x3, make_norm
 from lightning_dropout.models.cnn.config import CNNDropout
 
@@ -57,6 +58,8 @@ class CNN(nn.Module):
         dropout: CNNDropout = CNNDropout(),  # noqa: B008
     ) -> None:
         super().__init__()
+        check_sizes("CNN", num_channels=num_channels, num_outputs=num_outputs, widths=widths)
+        check_dropout("CNN", dropout, CNNDropout)
         previous = [*widths[:1], *widths[:-1]]
         if strides is None:
             strides = [2 if width > before else 1 for width, before in zip(widths, previous, strict=True)]
@@ -94,7 +97,7 @@ def _check(
     image_size: tuple[int, int] | None,
     dropout: CNNDropout,
 ) -> None:
-    if not widths or len(strides) != len(widths) or min(*widths, *strides) < 1:
+    if not widths or len(strides) != len(widths) or min(strides) < 1:
         raise ValueError(
             f"CNN(widths={list(widths)}, strides={list(strides)}): give one width and one stride per block, from 1."
         )

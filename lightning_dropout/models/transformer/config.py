@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Literal, NoReturn
 
-from lightning_dropout.models.transformer.checks import check_choices, check_counts
+from lightning_dropout.models.checks import check_choices, check_counts, check_dropout
 from lightning_dropout.models.transformer.dropout import TransformerDropout
 from lightning_dropout.models.transformer.options import EncoderConfig, PatchConfig, RotaryConfig
 
@@ -40,6 +40,7 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        check_dropout("Transformer", self.dropout, TransformerDropout)
         counts = ("num_layers", "num_heads", "dim", "num_kv_heads", "hidden_dim", "context_dim")
         check_counts(self, *counts, "vocab_size", "context_length")
         self._check_input()

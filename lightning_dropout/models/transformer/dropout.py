@@ -7,7 +7,7 @@ from typing import Literal
 
 from lightning_dropout.layers import Profile, exponential, linear, uniform
 from lightning_dropout.layers.rate import check_rate
-from lightning_dropout.models.transformer.checks import check_choices
+from lightning_dropout.models.checks import check_choices
 
 __all__ = ["TransformerDropout"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lightning_dropout.models.transformer.checks import check_choices, check_counts
+from lightning_dropout.models.checks import check_choices, check_counts
 
 __all__ = ["EncoderConfig", "PatchConfig", "RotaryConfig", "RotaryScaling"]
 
