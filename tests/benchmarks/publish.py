@@ -25,7 +25,7 @@ INTRODUCTION = """\
 Written by `python -m tests.benchmarks.publish` from the files in [results](results). Figures of time are medians of
 rounds in which all contenders take turns, with the range of the middle half of the rounds; ratios are taken within a
 round. Figures of learning are means over seeds with 95% confidence intervals (Student's t); differences are paired by
-seed. `--quick` runs any of them in small.
+seed. `--quick` runs those with a module name (`python -m`) in small.
 """
 
 #: What is measured in one go, in the order of the page.
