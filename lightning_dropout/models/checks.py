@@ -34,18 +34,17 @@ def check_counts(config: object, *names: str) -> None:
             raise ValueError(f"{_title(config)}({name}={value!r}): give a whole number from 1 on.")
 
 
-def check_sizes(network: str, **sizes: object) -> None:
-    """Refuse what is no whole number from 1 on, and where it is named ``widths`` no sequence of them.
+def check_sizes(network: str, *, widths: object, **sizes: object) -> None:
+    """Refuse widths that are no sequence of whole numbers from 1 on, and sizes that are no such number.
 
     Raises:
         ValueError: Naming the argument and what it was.
     """
     for name, value in sizes.items():
-        if name == "widths":
-            if not isinstance(value, Sequence) or not all(map(_is_count, value)):
-                raise ValueError(f"{network}({name}={value!r}): give whole numbers from 1 on, such as [64, 64].")
-        elif not _is_count(value):
+        if not _is_count(value):
             raise ValueError(f"{network}({name}={value!r}): give a whole number from 1 on.")
+    if not isinstance(widths, Sequence) or not all(map(_is_count, widths)):
+        raise ValueError(f"{network}(widths={widths!r}): give whole numbers from 1 on, such as [64, 64].")
 
 
 def check_dropout(network: str, dropout: object, config: type) -> None:
