@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from lightning_dropout.sites import Site, Sites, find_sites, intended_dropout
 
-__all__ = ["MCPrediction", "Task", "mc_predict", "sampling_dropout", "summarize_samples"]
+__all__ = ["MCPrediction", "Task", "check_num_samples", "mc_predict", "sampling_dropout", "summarize_samples"]
 
 Task = Literal["classification", "regression"]
 
@@ -107,10 +107,7 @@ def mc_predict(
         >>> prediction.mean.shape, prediction.entropy.shape
         (torch.Size([2, 3]), torch.Size([2]))
     """
-    if not isinstance(num_samples, int) or num_samples < 1:
-        raise ValueError(f"mc_predict(num_samples={num_samples!r}): give a whole number from 1 on.")
-    if max_batch is not None and (not isinstance(max_batch, int) or max_batch < 1):
-        raise ValueError(f"mc_predict(max_batch={max_batch!r}): give a whole number of rows, from 1 on.")
+    check_num_samples("mc_predict", num_samples, max_batch)
     run = forward or (lambda batch: _call(model, batch))
     if isinstance(batch, Mapping):
         batch = dict(batch)  # a Hugging Face BatchEncoding hides its tensors
@@ -124,6 +121,18 @@ def mc_predict(
             for done in range(0, num_samples, num_at_once)
         ]
     return summarize_samples(torch.cat(samples), task=task)
+
+
+def check_num_samples(owner: str, num_samples: int, max_batch: int | None) -> None:
+    """Refuse numbers of samples, or of rows of one call, that are no whole numbers from 1 on.
+
+    Raises:
+        ValueError: Naming the argument and what it was.
+    """
+    if not isinstance(num_samples, int) or num_samples < 1:
+        raise ValueError(f"{owner}(num_samples={num_samples!r}): give a whole number from 1 on.")
+    if max_batch is not None and (not isinstance(max_batch, int) or max_batch < 1):
+        raise ValueError(f"{owner}(max_batch={max_batch!r}): give a whole number of rows, from 1 on.")
 
 
 @contextmanager

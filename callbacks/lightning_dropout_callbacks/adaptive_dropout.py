@@ -123,7 +123,7 @@ class AdaptiveDropout(LeanCallback):
             trainer, total_steps=self.total_steps, total_epochs=self.total_epochs, needed_by=str(self)
         )
         self._driver.write(self._value_at(self._progress.now(trainer, ago=1)))
-        self._quiet_until = 0  # no new rate and nothing to log before this step
+        self._quiet_until: float = 0  # no new rate and nothing to log before this step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the rates of this batch, if they may have changed; log them."""

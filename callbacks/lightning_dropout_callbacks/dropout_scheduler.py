@@ -107,7 +107,7 @@ class DropoutScheduler(LeanCallback):
         total_epochs = None if isinstance(self.schedule, Constant) else self.total_epochs
         self._progress = FitProgress(trainer, total_steps=total_steps, total_epochs=total_epochs, needed_by=str(self))
         self._driver.write(self.rate_at(self._progress.now(trainer, ago=1)))
-        self._quiet_until = 0  # no new rate and nothing to log before this step
+        self._quiet_until: float = 0  # no new rate and nothing to log before this step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Set the rates of this batch, if they are new; log them."""

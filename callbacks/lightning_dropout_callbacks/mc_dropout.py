@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from lightning_dropout.uncertainty import MCPrediction, Task, mc_predict
+from lightning_dropout.uncertainty import MCPrediction, Task, check_num_samples, mc_predict
 from lightning_dropout_callbacks.lean import LeanCallback
 
 __all__ = ["MCDropout"]
@@ -41,12 +41,9 @@ class MCDropout(LeanCallback):
     """
 
     def __init__(self, num_samples: int = 20, *, task: Task = "classification", max_batch: int | None = None) -> None:
-        if not isinstance(num_samples, int) or num_samples < 1:
-            raise ValueError(f"MCDropout(num_samples={num_samples!r}): give a whole number from 1 on.")
+        check_num_samples("MCDropout", num_samples, max_batch)
         if task not in ("classification", "regression"):
             raise ValueError(f"MCDropout(task={task!r}): task is 'classification' or 'regression'.")
-        if max_batch is not None and (not isinstance(max_batch, int) or max_batch < 1):
-            raise ValueError(f"MCDropout(max_batch={max_batch!r}): give a whole number of rows, from 1 on.")
         self.num_samples = num_samples
         self.task: Task = task
         self.max_batch = max_batch

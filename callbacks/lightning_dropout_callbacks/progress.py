@@ -94,7 +94,7 @@ class FitProgress:
         self._logged = step
         return step
 
-    def quiet_until(self, trainer: Trainer, *, level: float = 0.0) -> int:
+    def quiet_until(self, trainer: Trainer, *, level: float = 0.0) -> float:
         """The step up to which ``counter`` may count before one is logged or progress changes and is above ``level``.
 
         It may be too early; it is 0 where that cannot be told.
@@ -104,8 +104,9 @@ class FitProgress:
         step = self.counter.completed
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         next_logged = step + every - (step + 1) % every if every > 0 else math.inf
-        next_change = step - step % self._stride + self._stride
-        return int(min(next_logged, max(next_change, level * self._total)))
+        piece = step - step % self._stride
+        next_change = piece + self._stride if piece < self._total else math.inf  # at its end progress stays
+        return min(next_logged, max(next_change, level * self._total))
 
 
 def _steps_per_epoch(trainer: Trainer) -> float:

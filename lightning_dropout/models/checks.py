@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Literal, get_args, get_origin, get_type_hints
 
-__all__ = ["check_choices", "check_counts", "check_dropout", "check_sizes"]
+__all__ = ["check_choices", "check_counts", "check_dropout", "check_sizes", "check_widths"]
 
 
 def check_choices(config: object) -> None:
@@ -28,14 +28,12 @@ def check_counts(config: object, *names: str) -> None:
     Raises:
         ValueError: Naming the field and what it was.
     """
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not _is_count(value):
-            raise ValueError(f"{_title(config)}({name}={value!r}): give a whole number from 1 on.")
+    values = {name: getattr(config, name) for name in names}
+    check_sizes(_title(config), **{name: value for name, value in values.items() if value is not None})
 
 
-def check_sizes(network: str, *, widths: object, **sizes: object) -> None:
-    """Refuse widths that are no sequence of whole numbers from 1 on, and sizes that are no such number.
+def check_sizes(network: str, **sizes: object) -> None:
+    """Refuse what is no whole number from 1 on.
 
     Raises:
         ValueError: Naming the argument and what it was.
@@ -43,6 +41,14 @@ def check_sizes(network: str, *, widths: object, **sizes: object) -> None:
     for name, value in sizes.items():
         if not _is_count(value):
             raise ValueError(f"{network}({name}={value!r}): give a whole number from 1 on.")
+
+
+def check_widths(network: str, widths: object) -> None:
+    """Refuse what is no sequence of whole numbers from 1 on.
+
+    Raises:
+        ValueError: Saying what it was.
+    """
     if not isinstance(widths, Sequence) or not all(map(_is_count, widths)):
         raise ValueError(f"{network}(widths={widths!r}): give whole numbers from 1 on, such as [64, 64].")
 

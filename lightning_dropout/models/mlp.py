@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_dropout.layers import AlphaDropout, ConcreteDropout, DropConnect, Dropout, GaussianDropout
 from lightning_dropout.layers.rate import check_rate
-from lightning_dropout.models.checks import check_dropout, check_sizes
+from lightning_dropout.models.checks import check_dropout, check_sizes, check_widths
 
 __all__ = ["MLP", "MLPDropout"]
 
@@ -123,7 +123,8 @@ class MLP(nn.Module):
         dropout: MLPDropout = MLPDropout(),
     ) -> None:
         super().__init__()
-        check_sizes("MLP", num_inputs=num_inputs, num_outputs=num_outputs, widths=widths)
+        check_sizes("MLP", num_inputs=num_inputs, num_outputs=num_outputs)
+        check_widths("MLP", widths)
         check_dropout("MLP", dropout, MLPDropout)
         if activation not in _ACTIVATIONS:
             raise ValueError(f"MLP(activation={activation!r}) is unknown. Give one of {', '.join(_ACTIVATIONS)}.")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -14,12 +15,14 @@ class Recorder(Callback):
     def __init__(self, **totals: int) -> None:
         self.totals = totals
         self.seen: list[float] = []
+        self.quiet: list[float] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.progress = FitProgress(trainer, **self.totals, needed_by="Recorder")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self.seen.append(self.progress.now(trainer))
+        self.quiet.append(self.progress.quiet_until(trainer))
 
 
 class TwoOptimizers(BoringModel):
@@ -72,6 +75,14 @@ def test_moves_4096_times_in_a_long_fit() -> None:
     assert long == [(i - i % 12) / (12 * 4096 + 5) for i in range(30)]
     short = seen(BoringModel(), totals={"total_steps": 2 * 4096 - 1}, limit_train_batches=30, max_epochs=1)
     assert short == [i / (2 * 4096 - 1) for i in range(30)]
+
+
+@pytest.mark.parametrize(("every", "last"), [(0, [math.inf] * 3), (4, [7, 7, 7])])
+def test_is_quiet_up_to_a_change_or_a_logged_step_and_changes_no_more_at_its_end(every: int, last: list[float]) -> None:
+    recorder = Recorder(total_steps=3)
+    fit(BoringModel(), recorder, max_epochs=1, log_every_n_steps=every)
+    assert recorder.seen == pytest.approx([0, 1 / 3, 2 / 3, 1, 1, 1])
+    assert recorder.quiet == [1, 2, 3, *last]
 
 
 def test_counts_to_the_last_step_where_that_comes_first() -> None:

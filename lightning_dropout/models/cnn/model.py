@@ -9,7 +9,7 @@ from operator import mul
 from torch import Tensor, nn
 
 from lightning_dropout.layers import Dropout, linear
-from lightning_dropout.models.checks import check_dropout, check_sizes
+from lightning_dropout.models.checks import check_dropout, check_sizes, check_widths
 from lightning_dropout.models.cnn.block import PlainBlock, ResidualBlock, conv3x3, make_norm
 from lightning_dropout.models.cnn.config import CNNDropout
 
@@ -58,7 +58,8 @@ class CNN(nn.Module):
         dropout: CNNDropout = CNNDropout(),  # noqa: B008
     ) -> None:
         super().__init__()
-        check_sizes("CNN", num_channels=num_channels, num_outputs=num_outputs, widths=widths)
+        check_sizes("CNN", num_channels=num_channels, num_outputs=num_outputs)
+        check_widths("CNN", widths)
         check_dropout("CNN", dropout, CNNDropout)
         previous = [*widths[:1], *widths[:-1]]
         if strides is None:
